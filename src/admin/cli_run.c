@@ -1,0 +1,132 @@
+// `sluice run`: checks the machine, starts the workers, puts the first configuration into
+// service and hands over to the control loop; in the end stops everything. Main thread.
+#include "admin/cli.h"
+#include "admin/control.h"
+#include "core/check.h"
+#include "core/clock.h"
+#include "core/selfcheck.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define SELFCHECK_CONNECTIONS 10000 // what a machine should be able to carry without being asked
+
+struct run {
+    const struct cli_options *o;
+    struct runtime *runtime;
+    struct access_log *access_log;
+    struct admin *admin;
+    struct watch *watch;
+    uint32_t workers;
+    int signal_fd;
+};
+
+static bool machine_is_fit(void)
+{
+    struct selfcheck c;
+    selfcheck_run(&c, SELFCHECK_CONNECTIONS);
+    selfcheck_log(&c);
+    return selfcheck_passed(&c);
+}
+
+// Before any thread exists, so that all of them inherit the mask.
+static bool take_over_signals(struct run *r)
+{
+    sigset_t set;
+    control_signals(&set);
+    signal(SIGPIPE, SIG_IGN);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0)
+        return false;
+    r->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (r->signal_fd < 0)
+        log_error("start_failed", "what=signalfd reason=\"%s\"", strerror(errno));
+    return r->signal_fd >= 0;
+}
+
+static bool open_access_log(struct run *r)
+{
+    char error[256];
+    const struct cli_options *o = r->o;
+    if (!o->access_log)
+        return true;
+    struct access_log_config cfg = {o->access_log, o->access_log_format, o->access_log_custom,
+                                    r->workers};
+    if (access_log_create(&cfg, &r->access_log, error, sizeof(error)) == OK)
+        return true;
+    fprintf(stderr, "sluice: %s\n", error);
+    return false;
+}
+
+static bool start_workers(struct run *r)
+{
+    const struct cli_options *o = r->o;
+    struct runtime_config cfg = {
+        .inputs = o->inputs,
+        .input_count = o->input_count,
+        .load = {.strict = o->strict},
+        .labels = o->labels,
+        .workers = r->workers,
+        .drain_time_ns = o->drain_time_ns,
+        .on_exchange_end = r->access_log ? access_log_exchange : NULL,
+        .on_exchange_end_arg = r->access_log,
+    };
+    return runtime_start(r->runtime, &cfg) == OK;
+}
+
+static bool load_first(struct run *r)
+{
+    struct findings findings;
+    findings_init(&findings);
+    enum err e = runtime_load(r->runtime, &findings);
+    findings_sort(&findings);
+    findings_print(&findings, stderr);
+    if (e != OK)
+        fprintf(stderr, "sluice: not started: %u error%s in the documents\n", findings.errors,
+                findings.errors == 1 ? "" : "s");
+    findings_fini(&findings);
+    return e == OK;
+}
+
+static bool start_admin(struct run *r)
+{
+    struct admin_config cfg = {r->o->admin, r->o->status, r->o->metrics, r->access_log};
+    return admin_create(r->runtime, &cfg, &r->admin) == OK;
+}
+
+static int serve(struct run *r)
+{
+    const struct snapshot *s = atomic_load(&r->runtime->current);
+    log_info("ready", "workers=%u listeners=%u routes=%u clusters=%u ms=%.1f",
+             r->runtime->worker_count, s->routes.listener_count, s->routes.route_count,
+             s->routes.clusters.count, (double)s->built_ns / 1e6);
+    struct control_config cfg = {r->runtime, r->admin,     r->access_log,
+                                 r->watch,   r->signal_fd, r->o->drain_time_ns};
+    return control_run(&cfg);
+}
+
+int cli_run(const struct cli_options *o)
+{
+    struct run r = {.o = o, .signal_fd = -1};
+    int status = CLI_EXIT_FAILED;
+    log_set_level(o->log_level);
+    r.workers = o->workers ? o->workers : worker_cpu_count();
+    r.runtime = aligned_alloc(64, (sizeof(*r.runtime) + 63u) & ~(size_t)63u);
+    check(r.runtime);
+    r.watch = watch_create(o->inputs, o->input_count, false);
+    if (machine_is_fit() && take_over_signals(&r) && open_access_log(&r)) {
+        if (start_workers(&r) && load_first(&r) && start_admin(&r))
+            status = serve(&r);
+        admin_destroy(r.admin);
+        runtime_stop(r.runtime);
+    }
+    watch_destroy(r.watch);
+    access_log_destroy(r.access_log); // after the workers, whose last lines it writes
+    if (r.signal_fd >= 0)
+        close(r.signal_fd);
+    free(r.runtime);
+    if (status == CLI_EXIT_OK)
+        log_info("stopped", "status=%d", status);
+    return status;
+}

@@ -1,0 +1,209 @@
+// The control loop. Owns nothing; what it drives is borrowed. The main thread, which is the
+// control thread: the only one that loads, publishes and reclaims.
+#include "admin/control.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include <errno.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define IDLE_MS 1000
+#define RECLAIM_MS 20 // while an old snapshot is still in use
+#define DRAIN_MS 20
+#define FINDINGS_LOGGED 100
+
+struct control {
+    struct control_config cfg;
+    bool was_polling;
+    bool reload_wanted; // by SIGHUP
+    bool ending, ended;
+    uint64_t drain_until_ns;
+};
+
+static uint64_t now_ms(void)
+{
+    return clock_monotonic_ns() / NS_PER_MS;
+}
+
+void control_signals(sigset_t *out)
+{
+    static const int list[] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
+    sigemptyset(out);
+    for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
+        sigaddset(out, list[i]);
+}
+
+// ---- reload
+
+// A value between quotes in a log line.
+static const char *quoted(const char *value, char *buf, size_t cap)
+{
+    size_t n = 0;
+    for (; value && *value && n + 2 < cap; value++) {
+        if (*value == '"' || *value == '\\')
+            buf[n++] = '\\';
+        buf[n++] = *value;
+    }
+    buf[n] = '\0';
+    return buf;
+}
+
+static void log_finding(const struct finding *f)
+{
+    bool error = f->severity == SEVERITY_ERROR;
+    char object[512], message[1200];
+    log_event(error ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "config_finding",
+              "at=%s:%u:%u severity=%s%s%s object=\"%s\" message=\"%s\"",
+              f->pos.file ? f->pos.file : "-", f->pos.line, f->pos.column,
+              error ? "error" : "warning", f->code ? " code=" : "", f->code ? f->code : "",
+              quoted(f->object, object, sizeof(object)),
+              quoted(f->message, message, sizeof(message)));
+}
+
+static void log_of_severity(const struct findings *f, enum severity severity, uint32_t *left)
+{
+    for (uint32_t i = 0; i < f->count; i++) {
+        if (f->items[i].severity != severity)
+            continue;
+        if (*left == 0)
+            return;
+        (*left)--;
+        log_finding(&f->items[i]);
+    }
+}
+
+void control_log_findings(const struct findings *f, uint32_t limit)
+{
+    uint32_t left = limit;
+    log_of_severity(f, SEVERITY_ERROR, &left);
+    log_of_severity(f, SEVERITY_WARNING, &left);
+    if (f->errors + f->warnings > limit)
+        log_warn("config_findings_cut", "shown=%u errors=%u warnings=%u hint=\"sluice analyze\"",
+                 limit, f->errors, f->warnings);
+}
+
+static void reload(struct control *c, const char *reason)
+{
+    struct runtime *rt = c->cfg.runtime;
+    struct findings findings;
+    findings_init(&findings);
+    uint64_t began = clock_monotonic_ns();
+    enum err e = runtime_load(rt, &findings);
+    double ms = (double)(clock_monotonic_ns() - began) / 1e6;
+    findings_sort(&findings);
+    control_log_findings(&findings, FINDINGS_LOGGED);
+    const struct snapshot *s = atomic_load(&rt->current);
+    if (e == OK)
+        log_info("reload",
+                 "reason=%s ms=%.1f generation=%llu listeners=%u routes=%u clusters=%u warnings=%u",
+                 reason, ms, (unsigned long long)s->generation, s->routes.listener_count,
+                 s->routes.route_count, s->routes.clusters.count, findings.warnings);
+    else
+        log_error("reload_refused",
+                  "reason=%s ms=%.1f errors=%u text=\"the configuration in service is kept\"",
+                  reason, ms, findings.errors);
+    findings_fini(&findings);
+}
+
+// ---- end
+
+static void begin_end(struct control *c, uint32_t signal_number)
+{
+    if (c->ending) { // told twice
+        c->ended = true;
+        return;
+    }
+    c->ending = true;
+    c->drain_until_ns = clock_monotonic_ns() + c->cfg.drain_time_ns;
+    log_info("draining", "signal=%s connections=%llu seconds=%.1f",
+             signal_number == SIGTERM ? "SIGTERM" : "SIGINT",
+             (unsigned long long)runtime_counter(c->cfg.runtime, COUNTER_downstream_cx_active),
+             (double)c->cfg.drain_time_ns / 1e9);
+    runtime_drain(c->cfg.runtime);
+}
+
+static void check_drained(struct control *c)
+{
+    if (!c->ending || c->ended)
+        return;
+    if (runtime_drained(c->cfg.runtime)) {
+        c->ended = true;
+    } else if (clock_monotonic_ns() >= c->drain_until_ns) {
+        log_warn("drain_time_over", "connections=%llu",
+                 (unsigned long long)runtime_counter(c->cfg.runtime, COUNTER_downstream_cx_active));
+        c->ended = true;
+    }
+}
+
+// ---- the loop
+
+static void take_signal(struct control *c, uint32_t number)
+{
+    switch (number) {
+    case SIGHUP:
+        c->reload_wanted = true;
+        break;
+    case SIGUSR1:
+        if (c->cfg.access_log)
+            access_log_reopen(c->cfg.access_log);
+        log_info("access_log_reopened", "on=%s", c->cfg.access_log ? "yes" : "no");
+        break;
+    case SIGUSR2:
+        log_warn("signal_ignored",
+                 "signal=SIGUSR2 text=\"handing over to a new binary is not served yet\"");
+        break;
+    default:
+        begin_end(c, number);
+    }
+}
+
+static void take_signals(struct control *c)
+{
+    struct signalfd_siginfo si;
+    while (read(c->cfg.signal_fd, &si, sizeof(si)) == (ssize_t)sizeof(si))
+        take_signal(c, si.ssi_signo);
+}
+
+static void note_watch_mode(struct control *c)
+{
+    if (watch_is_polling(c->cfg.watch) && !c->was_polling)
+        log_warn("watch_polling",
+                 "text=\"inotify is not available or out of watches "
+                 "(fs.inotify.max_user_watches); files are looked at once a second\"");
+    c->was_polling = watch_is_polling(c->cfg.watch);
+}
+
+static void follow_documents(struct control *c)
+{
+    watch_step(c->cfg.watch, now_ms());
+    bool changed = watch_changed(c->cfg.watch, now_ms());
+    note_watch_mode(c);
+    if (c->ending)
+        return;
+    if (c->reload_wanted)
+        reload(c, "signal");
+    else if (changed)
+        reload(c, "changed");
+    c->reload_wanted = false;
+}
+
+static int wait_ms(const struct control *c)
+{
+    int limit = c->ending ? DRAIN_MS : c->cfg.runtime->retired ? RECLAIM_MS : IDLE_MS;
+    return watch_wait_ms(c->cfg.watch, now_ms(), limit);
+}
+
+int control_run(const struct control_config *cfg)
+{
+    struct control c = {.cfg = *cfg};
+    note_watch_mode(&c);
+    while (!c.ended) {
+        int fds[2] = {cfg->signal_fd, watch_fd(cfg->watch)}; // poll ignores -1
+        if (admin_poll(cfg->admin, wait_ms(&c), fds, 2) & 1u)
+            take_signals(&c);
+        follow_documents(&c);
+        runtime_reclaim(cfg->runtime);
+        check_drained(&c);
+    }
+    return 0;
+}

@@ -1,0 +1,152 @@
+// Listings as tables, and the table of listings. Reads a snapshot, owns nothing. Control thread.
+#include "admin/listings_internal.h"
+#include "admin/table.h"
+#include "core/check.h"
+#include <stdio.h>
+
+const char *const listing_names[LISTING_COUNT] = {"listeners", "routes", "clusters", "endpoints",
+                                                  "secrets"};
+
+static void cell_number(struct table *t, uint32_t n)
+{
+    char buf[16];
+    int len = snprintf(buf, sizeof(buf), "%u", n);
+    table_cell(t, (struct slice){buf, (size_t)len});
+}
+
+static void cell_or_dash(struct table *t, struct slice s)
+{
+    table_cell(t, s.len ? s : SLICE("-"));
+}
+
+static void cells(struct table *t, const char *const *texts)
+{
+    for (uint32_t i = 0; i < t->columns; i++)
+        table_cell(t, slice_of(texts[i]));
+}
+
+// ---- one function a listing: header and rows
+
+static void listener_rows(struct table *t, const struct snapshot *s)
+{
+    char buf[ADDR_TEXT_MAX + 64];
+    cells(t, (const char *const[]){"ADDRESSES", "PORT", "MATCH", "DESTINATION"});
+    for (uint32_t i = 0; s && i < s->routes.listener_count; i++) {
+        const struct listener_config *l = s->routes.listeners[i];
+        size_t n = addr_format(&l->addr, buf, sizeof(buf), false);
+        table_cell(t, (struct slice){buf, n});
+        cell_number(t, addr_port(&l->addr));
+        table_cell(t, SLICE("ALL"));
+        struct slice name = l->routes ? l->routes->name : SLICE("-");
+        int m = snprintf(buf, sizeof(buf), "Route: %.*s", SLICE_FMT(name));
+        table_cell(t, (struct slice){buf, (size_t)m < sizeof(buf) ? (size_t)m : sizeof(buf) - 1});
+    }
+}
+
+static void table_routes(struct table *t, const struct route_table *rt)
+{
+    for (uint32_t h = 0; h < rt->host_count; h++) {
+        const struct virtual_host *vh = rt->hosts[h];
+        for (uint32_t i = 0; i < virtual_host_route_count(vh); i++) {
+            const struct route *r = virtual_host_route(vh, i);
+            table_cell(t, rt->name);
+            table_cell(t, virtual_host_name(vh));
+            table_cell(t, virtual_host_domain(vh));
+            table_cell(t, r->match_text);
+            cell_or_dash(t, r->virtual_service);
+        }
+    }
+}
+
+static void route_rows(struct table *t, const struct snapshot *s)
+{
+    cells(t, (const char *const[]){"NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE"});
+    for (uint32_t i = 0; s && i < s->routes.listener_count; i++)
+        if (listing_first_with_table(s, i))
+            table_routes(t, s->routes.listeners[i]->routes);
+}
+
+static void cluster_rows(struct table *t, const struct snapshot *s)
+{
+    cells(t, (const char *const[]){"SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE",
+                                   "DESTINATION RULE"});
+    for (uint32_t i = 0; s && i < s->routes.clusters.count; i++) {
+        const struct cluster_config *c = s->routes.clusters.clusters[i];
+        table_cell(t, c->host);
+        cell_number(t, c->port);
+        cell_or_dash(t, c->subset);
+        table_cell(t, SLICE("outbound"));
+        table_cell(t, slice_of(c->type));
+        table_cell(t, c->destination_rule);
+    }
+}
+
+static void endpoint_rows(struct table *t, const struct snapshot *s)
+{
+    cells(t, (const char *const[]){"ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"});
+    for (uint32_t i = 0; s && i < s->routes.clusters.count; i++) {
+        const struct cluster_config *c = s->routes.clusters.clusters[i];
+        for (uint32_t e = 0; e < c->endpoint_count; e++) {
+            table_cell(t, c->endpoints[e].text);
+            table_cell(t, SLICE("HEALTHY"));
+            table_cell(t, SLICE("OK"));
+            table_cell(t, c->name);
+        }
+    }
+}
+
+static void secret_rows(struct table *t, const struct snapshot *s)
+{
+    (void)s; // a snapshot holds no certificates yet
+    cells(t, (const char *const[]){"RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER",
+                                   "NOT AFTER"});
+}
+
+static const struct {
+    void (*rows)(struct table *t, const struct snapshot *s);
+    void (*json)(struct text *out, const struct snapshot *s);
+    uint32_t columns, gap; // istioctl's
+} kinds[LISTING_COUNT] = {
+    [LISTING_LISTENERS] = {listener_rows, listing_json_listeners, 4, 1},
+    [LISTING_ROUTES] = {route_rows, listing_json_routes, 5, 5},
+    [LISTING_CLUSTERS] = {cluster_rows, listing_json_clusters, 6, 5},
+    [LISTING_ENDPOINTS] = {endpoint_rows, listing_json_endpoints, 4, 5},
+    [LISTING_SECRETS] = {secret_rows, listing_json_secrets, 6, 5},
+};
+
+bool listing_first_with_table(const struct snapshot *s, uint32_t listener)
+{
+    const struct route_table *rt = s->routes.listeners[listener]->routes;
+    for (uint32_t i = 0; i < listener; i++)
+        if (s->routes.listeners[i]->routes == rt)
+            return false;
+    return rt != NULL;
+}
+
+void listing_write_table(enum listing which, const struct snapshot *s, struct text *out)
+{
+    struct table t;
+    check(which < LISTING_COUNT);
+    table_init(&t, kinds[which].columns, kinds[which].gap);
+    kinds[which].rows(&t, s);
+    table_begin_writing(&t, out);
+    kinds[which].rows(&t, s);
+}
+
+void listing_write_json(enum listing which, const struct snapshot *s, struct text *out)
+{
+    check(which < LISTING_COUNT);
+    kinds[which].json(out, s);
+    text_char(out, '\n');
+}
+
+void listing_write_dump(const struct snapshot *s, struct text *out)
+{
+    text_printf(out, "{\"generation\":%llu,\"build_ms\":%.3f",
+                (unsigned long long)(s ? s->generation : 0), s ? (double)s->built_ns / 1e6 : 0.0);
+    for (uint32_t i = 0; i < LISTING_COUNT; i++) {
+        text_printf(out, ",\n\"%s\":", listing_names[i]);
+        kinds[i].json(out, s);
+    }
+    text_puts(out, "}\n");
+}

@@ -1,0 +1,277 @@
+// Listings as JSON: arrays of objects, one a line; keys in snake_case, times in ms. Reads a
+// snapshot, owns nothing. Control thread.
+#include "admin/listings_internal.h"
+#include "core/clock.h"
+#include <inttypes.h>
+
+// ---- members of an object
+
+static void key(struct text *out, const char *name)
+{
+    if (out->len && out->data[out->len - 1] != '{')
+        text_char(out, ',');
+    text_printf(out, "\"%s\":", name);
+}
+
+static void member(struct text *out, const char *name, struct slice value)
+{
+    key(out, name);
+    text_json(out, value);
+}
+
+static void member_if(struct text *out, const char *name, struct slice value)
+{
+    if (value.len)
+        member(out, name, value);
+}
+
+static void member_u64(struct text *out, const char *name, uint64_t value)
+{
+    key(out, name);
+    text_u64(out, value);
+}
+
+static void member_ms(struct text *out, const char *name, uint64_t ns)
+{
+    if (ns)
+        member_u64(out, name, ns / NS_PER_MS);
+}
+
+static void member_limit(struct text *out, const char *name, uint32_t limit)
+{
+    if (limit != UINT32_MAX)
+        member_u64(out, name, limit);
+}
+
+static void member_addr(struct text *out, const char *name, const struct addr *a)
+{
+    char buf[ADDR_TEXT_MAX];
+    size_t n = addr_format(a, buf, sizeof(buf), true);
+    member(out, name, (struct slice){buf, n});
+}
+
+static void next_line(struct text *out, bool *first)
+{
+    text_puts(out, *first ? "\n" : ",\n");
+    *first = false;
+}
+
+// ---- listeners
+
+void listing_json_listeners(struct text *out, const struct snapshot *s)
+{
+    bool first = true;
+    text_char(out, '[');
+    for (uint32_t i = 0; s && i < s->routes.listener_count; i++) {
+        const struct listener_config *l = s->routes.listeners[i];
+        next_line(out, &first);
+        text_char(out, '{');
+        member(out, "name", l->name);
+        member_addr(out, "address", &l->addr);
+        member_u64(out, "server_port", l->server_port);
+        if (l->routes)
+            member(out, "routes", l->routes->name);
+        member(out, "gateways", l->gateways);
+        text_char(out, '}');
+    }
+    text_char(out, ']');
+}
+
+// ---- routes
+
+static void json_target(struct text *out, const struct route_target *t)
+{
+    text_char(out, '{');
+    member(out, "cluster", t->cluster_name);
+    member_u64(out, "weight", t->weight);
+    key(out, "known");
+    text_puts(out, t->cluster ? "true}" : "false}");
+}
+
+static void json_forward(struct text *out, const struct route *r)
+{
+    key(out, "targets");
+    text_char(out, '[');
+    for (uint32_t i = 0; i < r->target_count; i++) {
+        if (i)
+            text_char(out, ',');
+        json_target(out, &r->targets[i]);
+    }
+    text_char(out, ']');
+    member_ms(out, "timeout_ms", r->timeout_ns);
+    member_u64(out, "retries", r->retry.attempts);
+    member_ms(out, "per_try_timeout_ms", r->retry.per_try_timeout_ns);
+    if (r->rewrite_uri)
+        member(out, r->rewrite_is_prefix ? "rewrite_prefix" : "rewrite_path", r->rewrite_uri_text);
+    if (r->rewrite_regex)
+        member(out, "rewrite_regex", r->rewrite_regex_text);
+    member_if(out, "rewrite_authority", r->rewrite_authority);
+}
+
+static void json_redirect(struct text *out, const struct route *r)
+{
+    member_u64(out, "code", r->redirect.code);
+    member_if(out, "scheme", r->redirect.scheme);
+    member_if(out, "authority", r->redirect.authority);
+    if (r->redirect.uri_given)
+        member(out, "uri", r->redirect.uri);
+    if (r->redirect.prefix_given)
+        member(out, "prefix_rewrite", r->redirect.prefix_rewrite);
+    if (r->redirect.port)
+        member_u64(out, "port", r->redirect.port);
+}
+
+static void json_position(struct text *out, const struct pos *p)
+{
+    if (!p->file)
+        return;
+    char buf[600];
+    struct text t;
+    text_init_fixed(&t, buf, sizeof(buf));
+    text_printf(&t, "%s:%" PRIu32 ":%" PRIu32, p->file, p->line, p->column);
+    member(out, "position", (struct slice){t.data, t.len});
+}
+
+static void json_route(struct text *out, const struct route *r)
+{
+    text_char(out, '{');
+    member_if(out, "name", r->name);
+    member(out, "match", r->match_text);
+    member_if(out, "virtual_service", r->virtual_service);
+    json_position(out, &r->pos);
+    switch (r->action) {
+    case ROUTE_FORWARD:
+        member(out, "action", SLICE("forward"));
+        json_forward(out, r);
+        break;
+    case ROUTE_REDIRECT:
+        member(out, "action", SLICE("redirect"));
+        json_redirect(out, r);
+        break;
+    case ROUTE_DIRECT_RESPONSE:
+        member(out, "action", SLICE("direct_response"));
+        member_u64(out, "code", r->direct_status);
+        member_u64(out, "body_bytes", r->direct_body.len);
+        break;
+    default:
+        member(out, "action", SLICE("none"));
+    }
+    text_char(out, '}');
+}
+
+static void json_virtual_host(struct text *out, const struct virtual_host *vh)
+{
+    bool first = true;
+    text_char(out, '{');
+    member(out, "name", virtual_host_name(vh));
+    member(out, "domain", virtual_host_domain(vh));
+    key(out, "https_redirect");
+    text_puts(out, virtual_host_https_redirect(vh) ? "true" : "false");
+    key(out, "routes");
+    text_char(out, '[');
+    for (uint32_t i = 0; i < virtual_host_route_count(vh); i++) {
+        next_line(out, &first);
+        json_route(out, virtual_host_route(vh, i));
+    }
+    text_puts(out, "]}");
+}
+
+void listing_json_routes(struct text *out, const struct snapshot *s)
+{
+    bool first = true;
+    text_char(out, '[');
+    for (uint32_t i = 0; s && i < s->routes.listener_count; i++) {
+        if (!listing_first_with_table(s, i))
+            continue;
+        const struct route_table *rt = s->routes.listeners[i]->routes;
+        bool first_host = true;
+        next_line(out, &first);
+        text_char(out, '{');
+        member(out, "name", rt->name);
+        key(out, "virtual_hosts");
+        text_char(out, '[');
+        for (uint32_t h = 0; h < rt->host_count; h++) {
+            next_line(out, &first_host);
+            json_virtual_host(out, rt->hosts[h]);
+        }
+        text_puts(out, "]}");
+    }
+    text_char(out, ']');
+}
+
+// ---- clusters and endpoints
+
+static const char *policy_name(enum lb_policy p)
+{
+    static const char *const names[] = {[LB_POLICY_LEAST_REQUEST] = "LEAST_REQUEST",
+                                        [LB_POLICY_ROUND_ROBIN] = "ROUND_ROBIN",
+                                        [LB_POLICY_RANDOM] = "RANDOM"};
+    return (size_t)p < sizeof(names) / sizeof(names[0]) ? names[p] : "UNKNOWN";
+}
+
+static void json_cluster(struct text *out, const struct cluster_config *c)
+{
+    text_char(out, '{');
+    member(out, "name", c->name);
+    member(out, "host", c->host);
+    member_u64(out, "port", c->port);
+    member_if(out, "subset", c->subset);
+    member(out, "direction", SLICE("outbound"));
+    member(out, "type", slice_of(c->type));
+    member_if(out, "destination_rule", c->destination_rule);
+    member(out, "load_balancer", slice_of(policy_name(c->lb)));
+    member_u64(out, "endpoint_count", c->endpoint_count);
+    member_ms(out, "connect_timeout_ms", c->connect_timeout_ns);
+    member_ms(out, "idle_timeout_ms", c->idle_timeout_ns);
+    if (c->max_requests_per_connection)
+        member_u64(out, "max_requests_per_connection", c->max_requests_per_connection);
+    member_limit(out, "max_connections", c->max_connections);
+    member_limit(out, "max_pending_requests", c->max_pending_requests);
+    member_limit(out, "max_requests", c->max_requests);
+    member_limit(out, "max_retries", c->max_retries);
+    text_char(out, '}');
+}
+
+void listing_json_clusters(struct text *out, const struct snapshot *s)
+{
+    bool first = true;
+    text_char(out, '[');
+    for (uint32_t i = 0; s && i < s->routes.clusters.count; i++) {
+        next_line(out, &first);
+        json_cluster(out, s->routes.clusters.clusters[i]);
+    }
+    text_char(out, ']');
+}
+
+static void json_endpoint(struct text *out, const struct endpoint_config *e,
+                          const struct cluster_config *c)
+{
+    text_char(out, '{');
+    member(out, "endpoint", e->text);
+    member(out, "status", SLICE("HEALTHY"));
+    member(out, "outlier_check", SLICE("OK"));
+    member(out, "cluster", c->name);
+    member_u64(out, "weight", e->weight);
+    member_if(out, "locality", e->locality);
+    text_char(out, '}');
+}
+
+void listing_json_endpoints(struct text *out, const struct snapshot *s)
+{
+    bool first = true;
+    text_char(out, '[');
+    for (uint32_t i = 0; s && i < s->routes.clusters.count; i++) {
+        const struct cluster_config *c = s->routes.clusters.clusters[i];
+        for (uint32_t e = 0; e < c->endpoint_count; e++) {
+            next_line(out, &first);
+            json_endpoint(out, &c->endpoints[e], c);
+        }
+    }
+    text_char(out, ']');
+}
+
+void listing_json_secrets(struct text *out, const struct snapshot *s)
+{
+    (void)s; // a snapshot holds no certificates yet
+    text_puts(out, "[]");
+}

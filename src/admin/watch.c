@@ -1,0 +1,367 @@
+// Watching the documents. Owns an inotify descriptor and the list of folders watched through it.
+// Control thread.
+//
+// A folder given is watched with all folders below it; a file is watched through the folder it is
+// in, so that replacing it by rename is seen. Where a component of a path is a symbolic link, the
+// folder that holds the link is watched as well. After each change the watches are laid anew
+// *before* the documents are read: what happens meanwhile is reported again, nothing is missed.
+#include "admin/watch.h"
+#include "core/check.h"
+#include "core/slice.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define INTERESTS_MAX 65536
+#define DEPTH_MAX 32
+#define LINKS_MAX 40 // as the kernel's limit on symbolic links in a path
+#define EVENTS                                                                               \
+    (IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | \
+     IN_MOVE_SELF | IN_ONLYDIR)
+
+struct interest { // what in a watched folder concerns us
+    int wd;
+    char *path; // of the folder, for looking at what was created; NULL for a name
+    char *name; // one entry of the folder; NULL = every document in it
+};
+
+struct watch {
+    const struct load_input *inputs;
+    uint32_t count;
+    int fd; // -1 = polling
+    struct interest *interests;
+    uint32_t interest_count, interest_cap;
+    bool failed;                      // a watch could not be laid
+    uint64_t first_ms, last_ms;       // of the signs of the change that has not settled; 0 = none
+    uint64_t signature, next_poll_ms; // polling
+};
+
+// ---- laying watches
+
+static void add_interest(struct watch *w, const char *folder, const char *name)
+{
+    int wd = inotify_add_watch(w->fd, folder, EVENTS);
+    if (wd < 0 || w->interest_count >= INTERESTS_MAX) {
+        // A folder that has gone meanwhile is no failure: its going was reported.
+        w->failed |= wd >= 0 || (errno != ENOENT && errno != ENOTDIR);
+        return;
+    }
+    if (w->interest_count == w->interest_cap) {
+        w->interest_cap = w->interest_cap ? w->interest_cap * 2 : 16;
+        w->interests = realloc(w->interests, w->interest_cap * sizeof(*w->interests));
+        check(w->interests);
+    }
+    struct interest *i = &w->interests[w->interest_count++];
+    *i = (struct interest){wd, strdup(folder), name ? strdup(name) : NULL};
+    check(i->path);
+}
+
+static bool is_document(const char *name)
+{
+    struct slice s = slice_of(name);
+    return name[0] != '.' && (slice_has_suffix_nocase(s, SLICE(".yaml")) ||
+                              slice_has_suffix_nocase(s, SLICE(".yml")) ||
+                              slice_has_suffix_nocase(s, SLICE(".json")));
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+// The component [at, end) of path is a link: puts what it points to in its place. Returns where to
+// go on, or SIZE_MAX when it cannot be followed.
+static size_t follow(char *path, size_t at, size_t end)
+{
+    char link[PATH_MAX], target[PATH_MAX], rest[PATH_MAX];
+    snprintf(link, sizeof(link), "%.*s", (int)end, path);
+    snprintf(rest, sizeof(rest), "%s", path + end);
+    ssize_t n = readlink(link, target, sizeof(target) - 1);
+    if (n <= 0)
+        return SIZE_MAX;
+    target[n] = '\0';
+    bool absolute = target[0] == '/';
+    size_t room = absolute ? PATH_MAX : PATH_MAX - at;
+    int len = snprintf(absolute ? path : path + at, room, "%s%s", target, rest);
+    if (len < 0 || (size_t)len >= room)
+        return SIZE_MAX;
+    return absolute ? 0 : at;
+}
+
+// Watches the folder of every link on the way to `given`, then the folder it is in itself.
+static void watch_way(struct watch *w, const char *given)
+{
+    char path[PATH_MAX], part[PATH_MAX];
+    struct stat st;
+    int links = 0;
+    snprintf(path, sizeof(path), "%s", given);
+    for (size_t at = 0; at != SIZE_MAX && path[at += strspn(path + at, "/")];) {
+        size_t end = at + strcspn(path + at, "/");
+        snprintf(part, sizeof(part), "%.*s", (int)end, path);
+        bool link = lstat(part, &st) == 0 && S_ISLNK(st.st_mode);
+        bool last = path[end + strspn(path + end, "/")] == '\0';
+        if (link || last) {
+            char name[NAME_MAX + 1];
+            snprintf(name, sizeof(name), "%s", part + at);
+            part[at] = '\0';
+            add_interest(w, at ? part : ".", name);
+        }
+        if (!link)
+            at = end;
+        else
+            at = ++links <= LINKS_MAX ? follow(path, at, end) : SIZE_MAX;
+    }
+}
+
+static void watch_folder(struct watch *w, const char *path, int depth);
+
+static void watch_child(struct watch *w, const char *path, const struct dirent *e, int depth)
+{
+    char child[PATH_MAX];
+    bool may_be_folder = e->d_type == DT_DIR || e->d_type == DT_LNK || e->d_type == DT_UNKNOWN;
+    int n = snprintf(child, sizeof(child), "%s/%s", path, e->d_name);
+    if (e->d_name[0] == '.' || !may_be_folder || n < 0 || (size_t)n >= sizeof(child))
+        return;
+    if (is_folder(child))
+        watch_folder(w, child, depth + 1);
+    if (e->d_type == DT_LNK && (is_document(e->d_name) || is_folder(child)))
+        watch_way(w, child);
+}
+
+static void watch_folder(struct watch *w, const char *path, int depth)
+{
+    add_interest(w, path, NULL);
+    DIR *d = depth < DEPTH_MAX ? opendir(path) : NULL;
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d));)
+        watch_child(w, path, e, depth);
+    closedir(d);
+}
+
+static void forget(struct watch *w)
+{
+    for (uint32_t i = 0; i < w->interest_count; i++) {
+        free(w->interests[i].path);
+        free(w->interests[i].name);
+    }
+    w->interest_count = 0;
+    if (w->fd >= 0)
+        close(w->fd);
+    w->fd = -1;
+}
+
+static void lay(struct watch *w)
+{
+    forget(w);
+    w->failed = false;
+    w->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (w->fd < 0)
+        return;
+    for (uint32_t i = 0; i < w->count; i++) {
+        watch_way(w, w->inputs[i].path);
+        if (is_folder(w->inputs[i].path))
+            watch_folder(w, w->inputs[i].path, 0);
+    }
+    if (w->failed)
+        forget(w);
+}
+
+// ---- what the kernel reports
+
+// A plain file that was just created will be written and closed: only then is it whole.
+static bool created_whole(const struct interest *i, const struct inotify_event *e)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    int n = snprintf(path, sizeof(path), "%s/%s", i->path, e->name);
+    if (n < 0 || (size_t)n >= sizeof(path) || lstat(path, &st) != 0)
+        return true;
+    return !S_ISREG(st.st_mode) || st.st_nlink > 1;
+}
+
+// What happens in a folder of documents: to a document, a folder, or a link to one (which is told
+// from a file by having no ending). Hidden names are nobody's business.
+static bool concerns_folder(const struct inotify_event *e)
+{
+    if (e->name[0] == '.')
+        return false;
+    return is_document(e->name) || (e->mask & IN_ISDIR) ||
+           (!(e->mask & IN_CLOSE_WRITE) && !strchr(e->name, '.'));
+}
+
+static bool concerns(const struct interest *i, const struct inotify_event *e)
+{
+    if (e->mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED))
+        return true;
+    if (e->len == 0)
+        return false;
+    if (i->name ? strcmp(i->name, e->name) != 0 : !concerns_folder(e))
+        return false;
+    return !(e->mask & IN_CREATE) || created_whole(i, e);
+}
+
+static bool any_concern(const struct watch *w, const struct inotify_event *e)
+{
+    if (e->mask & IN_Q_OVERFLOW)
+        return true;
+    for (uint32_t i = 0; i < w->interest_count; i++)
+        if (w->interests[i].wd == e->wd && concerns(&w->interests[i], e))
+            return true;
+    return false;
+}
+
+static void take_events(struct watch *w, uint64_t now_ms)
+{
+    _Alignas(struct inotify_event) char buf[16384];
+    ssize_t n;
+    while ((n = read(w->fd, buf, sizeof(buf))) > 0) {
+        for (char *at = buf; at < buf + n;) {
+            const struct inotify_event *e = (const struct inotify_event *)at;
+            if (any_concern(w, e)) {
+                w->last_ms = now_ms;
+                w->first_ms = w->first_ms ? w->first_ms : now_ms;
+            }
+            at += sizeof(*e) + e->len;
+        }
+    }
+}
+
+// ---- polling
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+    h ^= v;
+    h *= 0x9e3779b97f4a7c15ull;
+    return h ^ (h >> 29);
+}
+
+static uint64_t sign_file(uint64_t h, const struct stat *st, const char *path)
+{
+    h = mix(h, slice_hash(slice_of(path)));
+    h = mix(h, st->st_ino);
+    h = mix(h, st->st_dev);
+    h = mix(h, (uint64_t)st->st_size);
+    return mix(h, (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec);
+}
+
+// Independent of the order in which the folder lists its entries: signatures are added up.
+static uint64_t sign(const char *path, int depth)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return 0;
+    if (!S_ISDIR(st.st_mode))
+        return sign_file(1, &st, path);
+    DIR *d = depth < DEPTH_MAX ? opendir(path) : NULL;
+    uint64_t sum = 0;
+    if (!d)
+        return 0;
+    for (struct dirent *e; (e = readdir(d));) {
+        char child[PATH_MAX];
+        int n = snprintf(child, sizeof(child), "%s/%s", path, e->d_name);
+        if (e->d_name[0] != '.' && n > 0 && (size_t)n < sizeof(child) &&
+            (is_document(e->d_name) || is_folder(child)))
+            sum += sign(child, depth + 1);
+    }
+    closedir(d);
+    return sum;
+}
+
+static uint64_t sign_all(const struct watch *w)
+{
+    uint64_t h = 0;
+    for (uint32_t i = 0; i < w->count; i++)
+        h = mix(h, sign(w->inputs[i].path, 0));
+    return h;
+}
+
+static void look(struct watch *w, uint64_t now_ms)
+{
+    if (now_ms < w->next_poll_ms)
+        return;
+    w->next_poll_ms = now_ms + WATCH_POLL_MS;
+    uint64_t signature = sign_all(w);
+    if (signature == w->signature)
+        return;
+    w->signature = signature;
+    w->first_ms = w->last_ms = now_ms;
+}
+
+// ---- for the control loop
+
+struct watch *watch_create(const struct load_input *inputs, uint32_t count, bool poll_only)
+{
+    struct watch *w = calloc(1, sizeof(*w));
+    check(w);
+    w->inputs = inputs;
+    w->count = count;
+    w->fd = -1;
+    if (!poll_only)
+        lay(w);
+    if (w->fd < 0)
+        w->signature = sign_all(w);
+    return w;
+}
+
+void watch_destroy(struct watch *w)
+{
+    if (!w)
+        return;
+    forget(w);
+    free(w->interests);
+    free(w);
+}
+
+int watch_fd(const struct watch *w)
+{
+    return w->fd;
+}
+
+bool watch_is_polling(const struct watch *w)
+{
+    return w->fd < 0;
+}
+
+void watch_step(struct watch *w, uint64_t now_ms)
+{
+    if (w->fd >= 0)
+        take_events(w, now_ms);
+    else
+        look(w, now_ms);
+}
+
+static uint64_t settled_at(const struct watch *w)
+{
+    uint64_t quiet = w->last_ms + WATCH_SETTLE_MS, latest = w->first_ms + WATCH_SETTLE_MAX_MS;
+    return quiet < latest ? quiet : latest;
+}
+
+bool watch_changed(struct watch *w, uint64_t now_ms)
+{
+    if (!w->first_ms || now_ms < settled_at(w))
+        return false;
+    w->first_ms = w->last_ms = 0;
+    if (w->fd >= 0) {
+        lay(w);
+        if (w->fd < 0) // from now on by looking
+            w->signature = sign_all(w);
+    }
+    return true;
+}
+
+int watch_wait_ms(const struct watch *w, uint64_t now_ms, int limit_ms)
+{
+    uint64_t at = w->first_ms ? settled_at(w)
+                  : w->fd < 0 ? w->next_poll_ms
+                              : now_ms + (uint64_t)limit_ms;
+    uint64_t left = at > now_ms ? at - now_ms : 0;
+    return left < (uint64_t)limit_ms ? (int)left : limit_ms;
+}

@@ -1,0 +1,152 @@
+// Lint across documents: builds the indexes and runs the analyzers. Owns the scratch arena for the
+// time of one call; the model is only read. Control thread.
+#include "config/analysis.h"
+#include "config/names.h"
+#include "config/unserved.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+struct slice analysis_key(struct analysis *a, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    size_t len = n < 0 ? 0 : (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1;
+    return arena_dup(&a->scratch, (struct slice){text, len});
+}
+
+static struct slice lower_copy(struct analysis *a, struct slice s)
+{
+    struct slice copy = arena_dup(&a->scratch, s);
+    char *p = (char *)copy.ptr;
+    for (size_t i = 0; i < copy.len; i++)
+        if (p[i] >= 'A' && p[i] <= 'Z')
+            p[i] |= 0x20;
+    return copy;
+}
+
+static void add_host(struct analysis *a, struct slice host, const struct kube_service *service,
+                     const struct service_entry *entry)
+{
+    struct host_entry *e = arena_new(&a->scratch, struct host_entry);
+    bool wildcard = host.len && host.ptr[0] == '*';
+    struct map *map = wildcard ? &a->wildcard_hosts : &a->hosts;
+    struct slice key = wildcard ? slice_from(host, 1) : host;
+    *e = (struct host_entry){NULL, service, entry};
+    e->next = map_put(map, key, e);
+}
+
+static void index_hosts(struct analysis *a)
+{
+    const struct model *m = a->m;
+    map_init(&a->hosts, &a->scratch, m->services_count + m->service_entries_count);
+    map_init(&a->wildcard_hosts, &a->scratch, 8);
+    for (uint32_t i = 0; i < m->services_count; i++) {
+        const struct metadata *meta = &m->services[i]->meta;
+        add_host(a, lower_copy(a, host_fqdn(&a->scratch, meta->name, meta->ns)), m->services[i],
+                 NULL);
+    }
+    for (uint32_t i = 0; i < m->service_entries_count; i++) {
+        const struct service_entry *s = m->service_entries[i];
+        for (uint32_t k = 0; k < s->hosts.count; k++) {
+            struct slice host = host_fqdn(&a->scratch, s->hosts.items[k].text, s->meta.ns);
+            add_host(a, lower_copy(a, host), NULL, s);
+        }
+    }
+}
+
+static void index_subsets(struct analysis *a)
+{
+    const struct model *m = a->m;
+    map_init(&a->subsets, &a->scratch, m->destination_rules_count);
+    for (uint32_t i = 0; i < m->destination_rules_count; i++) {
+        const struct destination_rule *d = m->destination_rules[i];
+        struct slice fqdn = host_fqdn(&a->scratch, d->host, d->meta.ns);
+        for (uint32_t k = 0; k < d->subset_count; k++)
+            (void)map_put(
+                &a->subsets,
+                analysis_key(a, "%.*s+%.*s", SLICE_FMT(fqdn), SLICE_FMT(d->subsets[k].name)),
+                &d->subsets[k]);
+    }
+}
+
+static void index_objects(struct analysis *a)
+{
+    const struct model *m = a->m;
+    map_init(&a->gateways, &a->scratch, m->gateways_count);
+    map_init(&a->secrets, &a->scratch, m->secrets_count);
+    for (uint32_t i = 0; i < m->gateways_count; i++) {
+        const struct metadata *meta = &m->gateways[i]->meta;
+        (void)map_put(&a->gateways,
+                      analysis_key(a, "%.*s/%.*s", SLICE_FMT(meta->ns), SLICE_FMT(meta->name)),
+                      m->gateways[i]);
+    }
+    for (uint32_t i = 0; i < m->secrets_count; i++)
+        (void)map_put(&a->secrets, m->secrets[i]->meta.name, m->secrets[i]);
+}
+
+const struct host_entry *analysis_host(const struct analysis *a, struct slice fqdn)
+{
+    const struct host_entry *e = map_get(&a->hosts, fqdn);
+    if (e || !a->wildcard_hosts.count)
+        return e;
+    if (fqdn.len && fqdn.ptr[0] == '*')
+        fqdn = slice_from(fqdn, 1);
+    for (size_t i = 0; !e && i < fqdn.len; i++)
+        e = map_get(&a->wildcard_hosts, slice_from(fqdn, i));
+    return e;
+}
+
+bool labels_cover(const struct label_map *selector, const struct label_map *labels)
+{
+    for (uint32_t i = 0; i < selector->count; i++) {
+        bool found = false;
+        for (uint32_t k = 0; k < labels->count && !found; k++)
+            found = slice_eq(selector->items[i].key, labels->items[k].key) &&
+                    slice_eq(selector->items[i].value, labels->items[k].value);
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+static int compare_labels(const void *pa, const void *pb)
+{
+    return slice_cmp(((const struct label *)pa)->key, ((const struct label *)pb)->key);
+}
+
+struct slice selector_text(struct analysis *a, const struct label_map *selector)
+{
+    struct label *sorted = arena_array(&a->scratch, struct label, selector->count);
+    size_t len = 0;
+    if (!selector->count)
+        return SLICE("");
+    memcpy(sorted, selector->items, sizeof(*sorted) * selector->count);
+    qsort(sorted, selector->count, sizeof(*sorted), compare_labels);
+    for (uint32_t i = 0; i < selector->count; i++)
+        len += sorted[i].key.len + sorted[i].value.len + 2;
+    char *text = arena_alloc(&a->scratch, len + 1), *p = text;
+    for (uint32_t i = 0; i < selector->count; i++)
+        p += sprintf(p, "%s%.*s=%.*s", i ? "," : "", SLICE_FMT(sorted[i].key),
+                     SLICE_FMT(sorted[i].value));
+    return (struct slice){text, (size_t)(p - text)};
+}
+
+void analyze_model(const struct model *m, const struct load_options *options,
+                   struct findings *findings)
+{
+    struct analysis a = {.m = m, .options = options, .findings = findings};
+    arena_init(&a.scratch, 0);
+    index_hosts(&a);
+    index_subsets(&a);
+    index_objects(&a);
+    analyze_gateways(&a);
+    analyze_virtual_services(&a);
+    analyze_dead_rules(&a);
+    analyze_destination_rules(&a);
+    analyze_services(&a);
+    unserved_report(m, findings);
+    arena_fini(&a.scratch);
+}

@@ -1,0 +1,259 @@
+// Lint of Gateways (IST0101 selector and credential, 0138, 0145, 0161, 0162). Which workload a
+// Gateway means is known from --labels, from Pods, and from Services that select what it selects;
+// where none of these is given there is nothing to hold a selector against. Control thread.
+#include "config/analysis.h"
+#include <stdlib.h>
+
+#define MOST_COMPARED 64u // gateways of one key that are compared with each other
+
+struct gateway_node { // a gateway under a key, newest first
+    struct gateway_node *next;
+    const struct gateway *gateway;
+};
+
+static void put(struct analysis *a, struct map *map, struct slice key, const struct gateway *g)
+{
+    struct gateway_node *first = map_get(map, key);
+    if (first && first->gateway == g)
+        return;
+    struct gateway_node *n = arena_new(&a->scratch, struct gateway_node);
+    *n = (struct gateway_node){first, g};
+    (void)map_put(map, key, n);
+}
+
+// ---- IST0145: same selector, port, bind and host
+
+static struct slice listen_key(struct analysis *a, struct slice selector, const struct server *s,
+                               struct slice host)
+{
+    return analysis_key(a, "%.*s~%u~%.*s~%.*s", SLICE_FMT(selector), s->port.number,
+                        SLICE_FMT(s->bind), SLICE_FMT(host));
+}
+
+static int compare_names(const void *pa, const void *pb)
+{
+    const struct gateway *const *a = pa, *const *b = pb;
+    int c = slice_cmp((*a)->meta.ns, (*b)->meta.ns);
+    return c ? c : slice_cmp((*a)->meta.name, (*b)->meta.name);
+}
+
+static void report_conflict(struct analysis *a, const struct gateway *g, const struct server *s,
+                            struct slice selector, const struct gateway **others, uint32_t count)
+{
+    const char *names = "", *hosts = "";
+    qsort(others, count, sizeof(const struct gateway *), compare_names);
+    for (uint32_t i = 0; i < count; i++)
+        if (i == 0 || others[i] != others[i - 1])
+            names = arena_printf(&a->scratch, "%s%s%.*s/%.*s", names, i ? "," : "",
+                                 SLICE_FMT(others[i]->meta.ns), SLICE_FMT(others[i]->meta.name));
+    for (uint32_t i = 0; i < s->hosts.count && i < 16; i++)
+        hosts = arena_printf(&a->scratch, "%s%s%.*s", hosts, i ? "," : "",
+                             SLICE_FMT(s->hosts.items[i].text));
+    finding_add(a->findings, SEVERITY_ERROR, "IST0145", s->pos, &g->meta,
+                "Conflict with gateways %s (workload selector %.*s, port %u, hosts %s).", names,
+                SLICE_FMT(selector), s->port.number, hosts);
+}
+
+static void check_conflicts(struct analysis *a, const struct map *listens, const struct gateway *g)
+{
+    struct slice selector = selector_text(a, &g->selector);
+    for (uint32_t i = 0; i < g->server_count; i++) {
+        const struct server *s = &g->servers[i];
+        const struct gateway *others[MOST_COMPARED];
+        uint32_t count = 0;
+        for (uint32_t k = 0; k < s->hosts.count; k++) {
+            const struct gateway_node *n =
+                map_get(listens, listen_key(a, selector, s, s->hosts.items[k].text));
+            for (; n && count < MOST_COMPARED; n = n->next)
+                if (n->gateway != g)
+                    others[count++] = n->gateway;
+        }
+        if (count)
+            report_conflict(a, g, s, selector, others, count);
+    }
+}
+
+// ---- IST0138: one certificate in two gateways of one workload
+
+static struct slice certificate_key(struct analysis *a, const struct server_tls *t)
+{
+    if (!t || (!t->credential_name.len && (!t->server_certificate.len || !t->private_key.len)))
+        return (struct slice){NULL, 0};
+    if (t->credential_name.len)
+        return analysis_key(a, "name:%.*s", SLICE_FMT(t->credential_name));
+    return analysis_key(a, "file:%.*s:%.*s", SLICE_FMT(t->server_certificate),
+                        SLICE_FMT(t->private_key));
+}
+
+static void check_certificates(struct analysis *a, const struct map *certificates,
+                               const struct gateway *g)
+{
+    for (uint32_t i = 0; i < g->server_count; i++) {
+        struct slice key = certificate_key(a, g->servers[i].tls);
+        const struct gateway_node *n = key.ptr ? map_get(certificates, key) : NULL;
+        for (uint32_t tried = 0; n && tried < MOST_COMPARED; n = n->next, tried++) {
+            if (n->gateway == g || !labels_cover(&g->selector, &n->gateway->selector))
+                continue;
+            finding_add(
+                a->findings, SEVERITY_WARNING, "IST0138", g->meta.name_pos, &g->meta,
+                "Duplicate certificate in multiple gateways [%.*s/%.*s %.*s/%.*s] may cause "
+                "404s if clients re-use HTTP2 connections.",
+                SLICE_FMT(g->meta.ns), SLICE_FMT(g->meta.name), SLICE_FMT(n->gateway->meta.ns),
+                SLICE_FMT(n->gateway->meta.name));
+        }
+    }
+}
+
+// ---- credentials
+
+static bool has_data(const struct kube_secret *s, struct slice key)
+{
+    for (uint32_t i = 0; i < s->data.count; i++)
+        if (slice_eq(s->data.items[i].key, key))
+            return s->data.items[i].value.len > 0;
+    return false;
+}
+
+static void check_credential(struct analysis *a, const struct gateway *g, struct slice name,
+                             struct pos pos)
+{
+    if (!name.len)
+        return;
+    const struct kube_secret *s = map_get(&a->secrets, name);
+    if (!s)
+        finding_add(a->findings, SEVERITY_ERROR, "IST0101", pos, &g->meta,
+                    "Referenced credentialName not found: \"%.*s\"", SLICE_FMT(name));
+    else if (!(has_data(s, SLICE("cert")) && has_data(s, SLICE("key"))) &&
+             !(has_data(s, SLICE("tls.crt")) && has_data(s, SLICE("tls.key"))))
+        finding_add(a->findings, SEVERITY_ERROR, "IST0161", pos, &g->meta,
+                    "The credential referenced by the Gateway %.*s in namespace %.*s is invalid, "
+                    "which can cause the traffic not to work as expected.",
+                    SLICE_FMT(g->meta.name), SLICE_FMT(g->meta.ns));
+}
+
+static void check_credentials(struct analysis *a, const struct gateway *g)
+{
+    for (uint32_t i = 0; i < g->server_count; i++) {
+        const struct server_tls *t = g->servers[i].tls;
+        if (!t)
+            continue;
+        check_credential(a, g, t->credential_name, t->credential_pos);
+        for (uint32_t k = 0; k < t->credential_names.count; k++)
+            check_credential(a, g, t->credential_names.items[k].text,
+                             t->credential_names.items[k].pos);
+    }
+}
+
+// ---- the workload: selector and ports
+
+struct workload_view { // of one selector text, shared by the gateways that have it
+    bool found;        // a Pod, a Service or --labels
+    bool has_service;
+    struct map ports; // numbers that a Service exposes or targets
+};
+
+static void add_port(struct analysis *a, struct workload_view *w, uint32_t port)
+{
+    (void)map_put(&w->ports, analysis_key(a, "%u", port), w);
+}
+
+static void view_services(struct analysis *a, struct workload_view *w,
+                          const struct label_map *selector)
+{
+    for (uint32_t i = 0; i < a->m->services_count; i++) {
+        const struct kube_service *s = a->m->services[i];
+        if (!s->selector.count || !selector->count ||
+            !(labels_cover(selector, &s->selector) || labels_cover(&s->selector, selector)))
+            continue;
+        w->has_service = w->found = true;
+        for (uint32_t k = 0; k < s->port_count; k++) {
+            add_port(a, w, s->ports[k].port);
+            if (s->ports[k].target_port)
+                add_port(a, w, s->ports[k].target_port);
+        }
+    }
+}
+
+#define MOST_VIEWS 256u // distinct selectors that are held against every Pod and Service
+
+static struct workload_view *view(struct analysis *a, struct map *views, const struct gateway *g)
+{
+    struct slice key = selector_text(a, &g->selector);
+    struct workload_view *w = map_get(views, key);
+    if (w || views->count >= MOST_VIEWS)
+        return w;
+    w = arena_new(&a->scratch, struct workload_view);
+    map_init(&w->ports, &a->scratch, 8);
+    w->found = labels_cover(&g->selector, &a->options->labels);
+    for (uint32_t i = 0; i < a->m->pods_count && !w->found; i++)
+        w->found = labels_cover(&g->selector, &a->m->pods[i]->meta.labels);
+    view_services(a, w, &g->selector);
+    (void)map_put(views, key, w);
+    return w;
+}
+
+static void check_workload(struct analysis *a, const struct gateway *g,
+                           const struct workload_view *w, bool workloads_known)
+{
+    struct slice text = selector_text(a, &g->selector);
+    if (!w->found) {
+        if (workloads_known)
+            finding_add(a->findings, SEVERITY_ERROR, "IST0101", g->selector_pos, &g->meta,
+                        "Referenced selector not found: \"%.*s\"", SLICE_FMT(text));
+        return;
+    }
+    for (uint32_t i = 0; w->has_service && i < g->server_count; i++) {
+        const struct server_port *p = &g->servers[i].port;
+        if (p->number && !map_get(&w->ports, analysis_key(a, "%u", p->number)))
+            finding_add(
+                a->findings, SEVERITY_WARNING, "IST0162", p->number_pos, &g->meta,
+                "The gateway is listening on a target port (port %u) that is not defined in "
+                "the Service associated with its workload instances (Pod selector %.*s). If "
+                "you need to access the gateway port through the gateway Service, it will "
+                "not be available.",
+                p->number, SLICE_FMT(text));
+    }
+}
+
+static void check_workloads(struct analysis *a)
+{
+    struct map views;
+    bool known = a->options->labels.count > 0;
+    map_init(&views, &a->scratch, 8);
+    for (uint32_t i = 0; i < a->m->gateways_count; i++) {
+        const struct gateway *g = a->m->gateways[i];
+        const struct workload_view *w = view(a, &views, g);
+        known = known || (w && w->found && g->selector.count > 0);
+    }
+    for (uint32_t i = 0; i < a->m->gateways_count; i++) {
+        const struct workload_view *w = view(a, &views, a->m->gateways[i]);
+        if (w)
+            check_workload(a, a->m->gateways[i], w, known);
+    }
+}
+
+void analyze_gateways(struct analysis *a)
+{
+    const struct model *m = a->m;
+    struct map listens, certificates;
+    map_init(&listens, &a->scratch, m->gateways_count);
+    map_init(&certificates, &a->scratch, m->gateways_count);
+    for (uint32_t i = 0; i < m->gateways_count; i++) {
+        const struct gateway *g = m->gateways[i];
+        struct slice selector = selector_text(a, &g->selector);
+        for (uint32_t k = 0; k < g->server_count; k++) {
+            const struct server *s = &g->servers[k];
+            struct slice key = certificate_key(a, s->tls);
+            if (key.ptr)
+                put(a, &certificates, key, g);
+            for (uint32_t h = 0; h < s->hosts.count; h++)
+                put(a, &listens, listen_key(a, selector, s, s->hosts.items[h].text), g);
+        }
+    }
+    for (uint32_t i = 0; i < m->gateways_count; i++) {
+        check_conflicts(a, &listens, m->gateways[i]);
+        check_certificates(a, &certificates, m->gateways[i]);
+        check_credentials(a, m->gateways[i]);
+    }
+    check_workloads(a);
+}

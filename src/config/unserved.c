@@ -1,0 +1,389 @@
+// The table of what Istio knows and this version does not serve, and the walk over the model that
+// asks it. A row says where it looks, what it finds, and whether that is refused or ignored;
+// serving it means deleting the row and its function. Owns nothing. Control thread.
+#include "config/unserved.h"
+#include "config/names.h"
+#include "config/schema.h"
+#include "config/validate_http.h"
+
+enum scope {
+    IN_SERVER,
+    IN_HTTP_ROUTE,
+    IN_VIRTUAL_SERVICE,
+    IN_POLICY,
+    IN_RULE,
+    IN_SERVICE_ENTRY,
+    IN_SERVICE,
+    IN_SINK
+};
+enum action { IGNORED, REFUSED };
+
+static const struct pos nowhere;
+
+// ---- servers
+
+static struct pos tls_server(const void *object)
+{
+    const struct server *s = object;
+    bool tls = s->port.protocol == PROTO_HTTPS || s->port.protocol == PROTO_TLS;
+    return tls ? s->port.protocol_pos : nowhere;
+}
+
+static struct pos l4_server(const void *object)
+{
+    const struct server *s = object;
+    bool http = server_protocol_is_http(s->port.protocol);
+    return http || tls_server(s).line ? nowhere : s->port.protocol_pos;
+}
+
+static struct pos grpc_web(const void *object)
+{
+    const struct server *s = object;
+    return s->port.protocol == PROTO_GRPC_WEB ? s->port.protocol_pos : nowhere;
+}
+
+static struct pos default_endpoint(const void *object)
+{
+    const struct server *s = object;
+    return s->default_endpoint.len ? s->pos : nowhere;
+}
+
+// ---- http routes
+
+static struct pos cors(const void *object)
+{
+    const struct http_route *h = object;
+    return h->cors ? h->cors->pos : nowhere;
+}
+
+static struct pos fault(const void *object)
+{
+    const struct http_route *h = object;
+    return h->fault ? h->fault->pos : nowhere;
+}
+
+static struct pos mirror(const void *object)
+{
+    const struct http_route *h = object;
+    return h->mirror_count ? h->mirrors[0].pos : nowhere;
+}
+
+static struct pos delegate(const void *object)
+{
+    const struct http_route *h = object;
+    return h->delegate ? h->delegate->pos : nowhere;
+}
+
+static struct pos jwt_claims(const void *object)
+{
+    const struct http_route *h = object;
+    for (uint32_t i = 0; i < h->match_count; i++) {
+        const struct named_match_list *lists[] = {&h->matches[i].headers,
+                                                  &h->matches[i].without_headers};
+        for (uint32_t l = 0; l < COUNT_OF(lists); l++)
+            for (uint32_t k = 0; k < lists[l]->count; k++)
+                if (is_jwt_claim(lists[l]->items[k].name))
+                    return lists[l]->items[k].pos;
+    }
+    return nowhere;
+}
+
+static struct pos tls_routes(const void *object)
+{
+    const struct virtual_service *vs = object;
+    return vs->tls_count ? vs->tls[0].pos : nowhere;
+}
+
+static struct pos tcp_routes(const void *object)
+{
+    const struct virtual_service *vs = object;
+    return vs->tcp_count ? vs->tcp[0].pos : nowhere;
+}
+
+// ---- traffic policies; a port's is seen through the same struct
+
+static struct pos client_tls(const void *object)
+{
+    const struct traffic_policy *p = object;
+    return p->tls && p->tls->mode != CLIENT_TLS_DISABLE ? p->tls->pos : nowhere;
+}
+
+static struct pos tunnel(const void *object)
+{
+    const struct traffic_policy *p = object;
+    return p->tunnel.given ? p->pos : nowhere;
+}
+
+static struct pos proxy_protocol(const void *object)
+{
+    const struct traffic_policy *p = object;
+    return p->proxy_protocol >= 0 ? p->pos : nowhere;
+}
+
+static struct pos outlier(const void *object)
+{
+    const struct traffic_policy *p = object;
+    return p->outlier_detection ? p->outlier_detection->pos : nowhere;
+}
+
+static struct pos retry_budget(const void *object)
+{
+    const struct traffic_policy *p = object;
+    return p->retry_budget.given ? p->pos : nowhere;
+}
+
+static struct pos consistent_hash(const void *object)
+{
+    const struct load_balancer *lb = ((const struct traffic_policy *)object)->load_balancer;
+    return lb && lb->consistent_hash ? lb->consistent_hash->pos : nowhere;
+}
+
+static struct pos lb_passthrough(const void *object)
+{
+    const struct load_balancer *lb = ((const struct traffic_policy *)object)->load_balancer;
+    return lb && lb->simple_given && lb->simple == LB_PASSTHROUGH ? lb->pos : nowhere;
+}
+
+static struct pos locality(const void *object)
+{
+    const struct load_balancer *lb = ((const struct traffic_policy *)object)->load_balancer;
+    if (!lb || (!lb->locality && !lb->zone_aware))
+        return nowhere;
+    return lb->locality ? lb->locality->pos : lb->zone_aware->pos;
+}
+
+static struct pos warmup(const void *object)
+{
+    const struct load_balancer *lb = ((const struct traffic_policy *)object)->load_balancer;
+    return lb && lb->warmup_duration_ns != DURATION_UNSET ? lb->pos : nowhere;
+}
+
+static const struct connection_pool *pool_of(const void *object)
+{
+    static const struct connection_pool none = {
+        .max_connection_duration_ns = DURATION_UNSET,
+        .tcp_idle_timeout_ns = DURATION_UNSET,
+        .http2_keepalive_interval_ns = DURATION_UNSET,
+    };
+    const struct connection_pool *p = ((const struct traffic_policy *)object)->connection_pool;
+    return p ? p : &none;
+}
+
+static struct pos pool_limits(const void *object)
+{
+    const struct connection_pool *p = pool_of(object);
+    bool given = p->max_connections || p->http1_max_pending_requests || p->http2_max_requests ||
+                 p->max_retries_given || p->max_concurrent_streams;
+    return given ? p->pos : nowhere;
+}
+
+static struct pos pool_protocol(const void *object)
+{
+    const struct connection_pool *p = pool_of(object);
+    return p->h2_upgrade == H2_UPGRADE_ALWAYS || p->use_client_protocol ? p->pos : nowhere;
+}
+
+static struct pos pool_keepalive(const void *object)
+{
+    const struct connection_pool *p = pool_of(object);
+    return p->keepalive || p->http2_keepalive_interval_ns != DURATION_UNSET ? p->pos : nowhere;
+}
+
+static struct pos pool_tcp_times(const void *object)
+{
+    const struct connection_pool *p = pool_of(object);
+    bool given =
+        p->max_connection_duration_ns != DURATION_UNSET || p->tcp_idle_timeout_ns != DURATION_UNSET;
+    return given ? p->pos : nowhere;
+}
+
+static struct pos rule_selector(const void *object)
+{
+    const struct destination_rule *d = object;
+    return d->workload_selector.count ? d->workload_selector.items[0].pos : nowhere;
+}
+
+// ---- services
+
+static struct pos needs_dns(const void *object)
+{
+    const struct service_entry *s = object;
+    return s->resolution >= RESOLUTION_DNS ? s->meta.pos : nowhere;
+}
+
+static struct pos external_name(const void *object)
+{
+    const struct kube_service *s = object;
+    return slice_eq(s->type, SLICE("ExternalName")) ? s->meta.pos : nowhere;
+}
+
+static struct pos any_sink(const void *object)
+{
+    return ((const struct statsd_sink *)object)->pos;
+}
+
+// ---- the table
+
+static const struct row {
+    enum scope scope;
+    enum action action;
+    struct pos (*find)(const void *object); // line 0: not used
+    const char *field, *consequence;
+} rows[] = {
+    {IN_SERVER, REFUSED, tls_server, "a server of protocol HTTPS or TLS", "its listener is not opened"},
+    {IN_SERVER, REFUSED, l4_server, "a server of protocol TCP, UDP, MONGO, MYSQL or REDIS",
+     "its listener is not opened"},
+    {IN_SERVER, IGNORED, grpc_web, "gRPC-Web translation",
+     "requests are forwarded as they are"},
+    {IN_SERVER, IGNORED, default_endpoint, "defaultEndpoint", "it is ignored, as by Istio"},
+    {IN_HTTP_ROUTE, REFUSED, cors, "corsPolicy", "this VirtualService is left out"},
+    {IN_HTTP_ROUTE, REFUSED, fault, "fault", "this VirtualService is left out"},
+    {IN_HTTP_ROUTE, REFUSED, delegate, "delegate", "this VirtualService is left out"},
+    {IN_HTTP_ROUTE, REFUSED, jwt_claims, "matching JWT claims (@request.auth.claims)",
+     "this VirtualService is left out"},
+    {IN_HTTP_ROUTE, IGNORED, mirror, "mirror", "requests are not mirrored"},
+    {IN_VIRTUAL_SERVICE, REFUSED, tls_routes, "a tls route", "it is left out"},
+    {IN_VIRTUAL_SERVICE, REFUSED, tcp_routes, "a tcp route", "it is left out"},
+    {IN_POLICY, REFUSED, client_tls, "tls towards the destination",
+     "requests for it are answered 503"},
+    {IN_POLICY, REFUSED, tunnel, "tunnel", "requests for this host are answered 503"},
+    {IN_POLICY, REFUSED, proxy_protocol, "proxyProtocol",
+     "requests for this host are answered 503"},
+    {IN_POLICY, IGNORED, outlier, "outlierDetection", "no endpoint is ejected"},
+    {IN_POLICY, IGNORED, retry_budget, "retryBudget", "retries are not budgeted"},
+    {IN_POLICY, IGNORED, consistent_hash, "consistentHash", "LEAST_REQUEST is used"},
+    {IN_POLICY, IGNORED, lb_passthrough, "simple: PASSTHROUGH", "LEAST_REQUEST is used"},
+    {IN_POLICY, IGNORED, locality, "localityLbSetting or zoneAwareLbSetting",
+     "endpoints are chosen whatever their locality"},
+    {IN_POLICY, IGNORED, warmup, "warmup", "new endpoints get their full share at once"},
+    {IN_POLICY, IGNORED, pool_limits,
+     "a limit of the connection pool (maxConnections, http1MaxPendingRequests, http2MaxRequests, "
+     "maxRetries, maxConcurrentStreams)",
+     "it is ignored"},
+    {IN_POLICY, IGNORED, pool_protocol, "h2UpgradePolicy: UPGRADE or useClientProtocol",
+     "HTTP/1.1 is spoken to the destination"},
+    {IN_POLICY, IGNORED, pool_keepalive, "tcpKeepalive or http2KeepAlive", "it is ignored"},
+    {IN_POLICY, IGNORED, pool_tcp_times, "maxConnectionDuration or tcp.idleTimeout", "it is ignored"},
+    {IN_RULE, IGNORED, rule_selector, "workloadSelector",
+     "this DestinationRule applies everywhere"},
+    {IN_SERVICE_ENTRY, REFUSED, needs_dns, "resolution DNS, DNS_ROUND_ROBIN or DYNAMIC_DNS",
+     "requests for these hosts are answered 503"},
+    {IN_SERVICE, IGNORED, external_name, "type: ExternalName",
+     "requests for this Service are answered 503"},
+    {IN_SINK, IGNORED, any_sink, "the statsd sink", "no statistics are sent"},
+};
+
+// Adds a finding for each row of the scope that applies; true when one of them refuses. Without
+// findings it only tells.
+static bool ask(enum scope scope, const void *object, const struct metadata *meta,
+                struct findings *findings)
+{
+    bool refused = false;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        const struct row *row = &rows[i];
+        struct pos pos = row->scope == scope ? row->find(object) : nowhere;
+        if (!pos.line)
+            continue;
+        refused = refused || row->action == REFUSED;
+        if (findings)
+            finding_add(findings, row->action == REFUSED ? SEVERITY_ERROR : SEVERITY_WARNING, NULL,
+                        pos, meta, "%s is not served by this version: %s", row->field,
+                        row->consequence);
+    }
+    return refused;
+}
+
+static bool ask_http_routes(const struct virtual_service *vs, struct findings *findings)
+{
+    bool refused = false;
+    for (uint32_t i = 0; i < vs->http_count; i++)
+        refused = ask(IN_HTTP_ROUTE, &vs->http[i], &vs->meta, findings) || refused;
+    return refused;
+}
+
+static bool ask_policy(const struct traffic_policy *p, const struct metadata *meta,
+                       struct findings *findings)
+{
+    bool refused = p && ask(IN_POLICY, p, meta, findings);
+    for (uint32_t i = 0; p && i < p->port_level_count; i++) {
+        const struct port_traffic_policy *port = &p->port_level[i];
+        struct traffic_policy same = {.load_balancer = port->load_balancer,
+                                      .connection_pool = port->connection_pool,
+                                      .outlier_detection = port->outlier_detection,
+                                      .tls = port->tls,
+                                      .proxy_protocol = -1,
+                                      .pos = port->pos};
+        refused = ask(IN_POLICY, &same, meta, findings) || refused;
+    }
+    return refused;
+}
+
+static bool ask_rule(const struct destination_rule *d, struct findings *findings)
+{
+    bool refused = ask(IN_RULE, d, &d->meta, findings);
+    refused = ask_policy(d->traffic_policy, &d->meta, findings) || refused;
+    for (uint32_t i = 0; i < d->subset_count; i++)
+        refused = ask_policy(d->subsets[i].traffic_policy, &d->meta, findings) || refused;
+    return refused;
+}
+
+void unserved_report(const struct model *m, struct findings *findings)
+{
+    for (uint32_t i = 0; i < m->gateways_count; i++)
+        for (uint32_t k = 0; k < m->gateways[i]->server_count; k++)
+            (void)ask(IN_SERVER, &m->gateways[i]->servers[k], &m->gateways[i]->meta, findings);
+    for (uint32_t i = 0; i < m->virtual_services_count; i++) {
+        const struct virtual_service *vs = m->virtual_services[i];
+        (void)ask_http_routes(vs, findings);
+        (void)ask(IN_VIRTUAL_SERVICE, vs, &vs->meta, findings);
+    }
+    for (uint32_t i = 0; i < m->destination_rules_count; i++)
+        (void)ask_rule(m->destination_rules[i], findings);
+    for (uint32_t i = 0; i < m->service_entries_count; i++)
+        (void)ask(IN_SERVICE_ENTRY, m->service_entries[i], &m->service_entries[i]->meta, findings);
+    for (uint32_t i = 0; i < m->services_count; i++)
+        (void)ask(IN_SERVICE, m->services[i], &m->services[i]->meta, findings);
+    for (uint32_t i = 0; i < m->statsd_sinks_count; i++)
+        (void)ask(IN_SINK, m->statsd_sinks[i], &m->statsd_sinks[i]->meta, findings);
+}
+
+// ---- taking it out
+
+static void prune_servers(struct gateway *g)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < g->server_count; i++)
+        if (!ask(IN_SERVER, &g->servers[i], &g->meta, NULL))
+            g->servers[kept++] = g->servers[i];
+    g->server_count = kept;
+}
+
+static void prune_l4_routes(struct virtual_service *vs)
+{
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        if (rows[i].find == tls_routes)
+            vs->tls_count = 0;
+        if (rows[i].find == tcp_routes)
+            vs->tcp_count = 0;
+    }
+}
+
+void unserved_prune(struct model *m)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < m->gateways_count; i++)
+        prune_servers(m->gateways[i]);
+    for (uint32_t i = 0; i < m->virtual_services_count; i++) {
+        prune_l4_routes(m->virtual_services[i]);
+        if (!ask_http_routes(m->virtual_services[i], NULL))
+            m->virtual_services[kept++] = m->virtual_services[i];
+    }
+    m->virtual_services_count = kept;
+    kept = 0;
+    for (uint32_t i = 0; i < m->service_entries_count; i++)
+        if (!ask(IN_SERVICE_ENTRY, m->service_entries[i], &m->service_entries[i]->meta, NULL))
+            m->service_entries[kept++] = m->service_entries[i];
+    m->service_entries_count = kept;
+    for (uint32_t i = 0; i < m->destination_rules_count; i++)
+        m->destination_rules[i]->meta.refused = ask_rule(m->destination_rules[i], NULL);
+}

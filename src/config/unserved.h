@@ -1,0 +1,11 @@
+// What Istio knows and this version does not serve, as one table: deleting a row is what a later
+// version does when it serves it.
+#pragma once
+#include "config/finding.h"
+
+// One finding for each use: an error where ignoring it would change what a request gets or who may
+// connect, a warning otherwise. Marks nothing.
+void unserved_report(const struct model *m, struct findings *findings);
+// Takes what is refused out of the model: servers, VirtualServices, ServiceEntries, tls and tcp
+// routes; sets metadata.refused on DestinationRules.
+void unserved_prune(struct model *m);

@@ -1,0 +1,12 @@
+// The rules of one http route of a VirtualService.
+#pragma once
+#include "config/load.h"
+#include "config/schema.h"
+
+void validate_http_route(struct reader *r, const struct load_options *options,
+                         const struct http_route *route, bool in_delegate, bool in_mesh);
+void check_destination(struct reader *r, const struct destination *d);
+// "@request.auth.claims.x" or "@request.auth.claims[x]": a claim of the JWT, not a header.
+bool is_jwt_claim(struct slice header);
+// The rules of header operations, with Istio's texts.
+void check_header_operations(struct reader *r, const struct headers *h);

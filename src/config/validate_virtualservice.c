@@ -1,0 +1,200 @@
+// The rules of a VirtualService (validation.go, ValidateVirtualService); those of one http route
+// are in validate_http.c. Owns nothing. Control thread.
+#include "config/names.h"
+#include "config/rules.h"
+#include "config/validate.h"
+#include "config/validate_http.h"
+
+static bool binds_to_mesh(const struct virtual_service *vs)
+{
+    for (uint32_t i = 0; i < vs->gateways.count; i++)
+        if (slice_eq(vs->gateways.items[i].text, SLICE("mesh")))
+            return true;
+    return vs->gateways.count == 0;
+}
+
+static bool has_sni_hosts(const struct virtual_service *vs)
+{
+    for (uint32_t i = 0; i < vs->tls_count; i++)
+        for (uint32_t k = 0; k < vs->tls[i].match_count; k++)
+            if (vs->tls[i].matches[k].sni_hosts.count)
+                return true;
+    return false;
+}
+
+// outbound_.<PORT>_._.<HOSTNAME>, the names that AUTO_PASSTHROUGH makes.
+static const char *outbound_error(struct arena *a, struct slice name)
+{
+    struct slice rest = name, part;
+    uint32_t parts = 0;
+    while (slice_split(&rest, '_', &part))
+        parts++;
+    if (parts >= 4)
+        return NULL;
+    return arena_printf(a,
+                        "domain name %.*s invalid, should follow 'outbound_.<PORT>_._.<HOSTNAME>' "
+                        "format",
+                        SLICE_FMT(name));
+}
+
+static const char *host_error(struct reader *r, bool sni, bool gateway, struct slice host)
+{
+    if (sni && gateway && slice_has_prefix(host, SLICE("outbound_")))
+        return outbound_error(r->arena, host);
+    return wildcard_domain_error(r->arena, host);
+}
+
+#define MOST_DUPLICATES 100u // findings of one document about them
+
+static void check_duplicate_hosts(struct reader *r, const struct virtual_service *vs)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < vs->hosts.count; i++) {
+        for (uint32_t k = i + 1; k < vs->hosts.count && found < MOST_DUPLICATES; k++) {
+            const struct string_item *a = &vs->hosts.items[i], *b = &vs->hosts.items[k];
+            if (!host_matches(a->text, b->text))
+                continue;
+            rule_error(r, b->pos, "duplicate hosts in virtual service: %.*s & %.*s",
+                       SLICE_FMT(a->text), SLICE_FMT(b->text));
+            found++;
+        }
+    }
+}
+
+static void check_hosts(struct reader *r, const struct virtual_service *vs)
+{
+    bool mesh = binds_to_mesh(vs), sni = has_sni_hosts(vs), valid = true;
+    for (uint32_t i = 0; i < vs->hosts.count; i++) {
+        const struct string_item *h = &vs->hosts.items[i];
+        const char *error = host_error(r, sni, !mesh, h->text);
+        if (error && !is_ip_address(h->text)) {
+            rule_error(r, h->pos, "%s", error);
+            valid = false;
+        } else if (mesh && slice_eq(h->text, SLICE("*"))) {
+            rule_error(r, h->pos,
+                       "wildcard host * is not allowed for virtual services bound to the mesh "
+                       "gateway");
+            valid = false;
+        }
+    }
+    if (valid)
+        check_duplicate_hosts(r, vs);
+}
+
+static void check_delegate(struct reader *r, const struct virtual_service *vs)
+{
+    static const char fmt[] = "delegate virtual service must have no %s specified";
+    if (vs->gateways.count)
+        rule_error(r, vs->gateways.items[0].pos, fmt, "gateways");
+    if (vs->tls_count)
+        rule_error(r, vs->tls[0].pos, fmt, "tls route");
+    if (vs->tcp_count)
+        rule_error(r, vs->tcp[0].pos, fmt, "tcp route");
+}
+
+// ---- tls and tcp routes
+
+static void check_l4_destinations(struct reader *r, const struct l4_route *route)
+{
+    int64_t total = 0;
+    for (uint32_t i = 0; i < route->route_count; i++) {
+        const struct route_destination *d = &route->routes[i];
+        if (!d->destination.pos.line)
+            rule_error(r, d->pos, "destination is required");
+        else
+            check_destination(r, &d->destination);
+        if (d->weight < 0)
+            rule_error(r, d->pos, "weight %d < 0", d->weight);
+        total += d->weight;
+    }
+    if (route->route_count > 1 && total == 0)
+        rule_error(r, route->pos, "total destination weight = 0");
+}
+
+static void check_l4_match(struct reader *r, const struct l4_match *m)
+{
+    for (uint32_t i = 0; i < m->destination_subnets.count; i++)
+        check_subnet(r, &m->destination_subnets.items[i]);
+    if (m->port)
+        check_port(r, m->pos, m->port);
+    check_labels(r, &m->source_labels);
+    check_gateway_names(r, &m->gateways);
+}
+
+static const char *join_hosts(struct arena *a, const struct string_list *hosts)
+{
+    const char *text = "";
+    for (uint32_t i = 0; i < hosts->count && i < 16; i++)
+        text = arena_printf(a, "%s%s%.*s", text, i ? ", " : "", SLICE_FMT(hosts->items[i].text));
+    return text;
+}
+
+static void check_sni_host(struct reader *r, const struct virtual_service *vs,
+                           const struct string_item *sni)
+{
+    const char *error = host_error(r, true, !binds_to_mesh(vs), sni->text);
+    if (error && is_ip_address(sni->text)) {
+        rule_warning(r, sni->pos,
+                     "using an IP address (\"%.*s\") goes against SNI spec and most clients do not "
+                     "support this",
+                     SLICE_FMT(sni->text));
+        return;
+    }
+    if (error) {
+        rule_error(r, sni->pos, "%s", error);
+        return;
+    }
+    for (uint32_t i = 0; i < vs->hosts.count; i++)
+        if (host_subset_of(sni->text, vs->hosts.items[i].text))
+            return;
+    rule_error(r, sni->pos,
+               "SNI host \"%.*s\" is not a compatible subset of any of the virtual service hosts: "
+               "[%s]",
+               SLICE_FMT(sni->text), join_hosts(r->arena, &vs->hosts));
+}
+
+static void check_tls_route(struct reader *r, const struct virtual_service *vs,
+                            const struct l4_route *route)
+{
+    if (route->match_count == 0)
+        rule_error(r, route->pos, "TLS route must have at least one match condition");
+    for (uint32_t i = 0; i < route->match_count; i++) {
+        const struct l4_match *m = &route->matches[i];
+        if (m->sni_hosts.count == 0)
+            rule_error(r, m->pos, "TLS match must have at least one SNI host");
+        for (uint32_t k = 0; k < m->sni_hosts.count; k++)
+            check_sni_host(r, vs, &m->sni_hosts.items[k]);
+        check_l4_match(r, m);
+    }
+    if (route->route_count == 0)
+        rule_error(r, route->pos, "TLS route is required");
+    check_l4_destinations(r, route);
+}
+
+static void check_tcp_route(struct reader *r, const struct l4_route *route)
+{
+    for (uint32_t i = 0; i < route->match_count; i++)
+        check_l4_match(r, &route->matches[i]);
+    if (route->route_count == 0)
+        rule_error(r, route->pos, "TCP route is required");
+    check_l4_destinations(r, route);
+}
+
+void validate_virtual_service(struct reader *r, const struct load_options *options,
+                              const void *object)
+{
+    const struct virtual_service *vs = object;
+    if (vs->hosts.count == 0)
+        check_delegate(r, vs);
+    check_gateway_names(r, &vs->gateways);
+    check_hosts(r, vs);
+    if (!vs->http_count && !vs->tls_count && !vs->tcp_count)
+        rule_error(r, vs->meta.pos, "http, tcp or tls must be provided in virtual service");
+    for (uint32_t i = 0; i < vs->http_count; i++)
+        validate_http_route(r, options, &vs->http[i], vs->hosts.count == 0, binds_to_mesh(vs));
+    for (uint32_t i = 0; i < vs->tls_count; i++)
+        check_tls_route(r, vs, &vs->tls[i]);
+    for (uint32_t i = 0; i < vs->tcp_count; i++)
+        check_tcp_route(r, &vs->tcp[i]);
+    check_export_to(r, &vs->export_to, EXPORT_PLAIN);
+}

@@ -1,0 +1,84 @@
+// Counters and histograms, written by one worker each and summed by the reader. A write is a
+// plain load and store (relaxed atomics compile to that on x86-64 and aarch64), so the data path
+// has no read-modify-write and no shared cache line. The fixed ones come from one table.
+#pragma once
+#include <stdatomic.h>
+#include <stdint.h>
+
+// X(name, kind, help): kind C = counter, G = gauge (may go down).
+// Names get the prefix sluice_ in the Prometheus listing; times in ns, sizes in bytes.
+#define COUNTER_TABLE(X)                                                                      \
+    X(downstream_cx_total, C, "client connections accepted")                                  \
+    X(downstream_cx_active, G, "client connections open")                                     \
+    X(downstream_cx_overflow, C, "client connections refused by a connection limit")          \
+    X(downstream_cx_idle_timeout, C, "client connections closed for being idle")              \
+    X(downstream_cx_destroy_remote, C, "client connections closed or reset by the client")    \
+    X(downstream_rx_bytes, C, "bytes received from clients")                                  \
+    X(downstream_tx_bytes, C, "bytes sent to clients")                                        \
+    X(downstream_rq_total, C, "requests received")                                            \
+    X(downstream_rq_active, G, "requests in flight")                                          \
+    X(downstream_rq_header_timeout, C, "request heads not complete in time")                  \
+    X(downstream_rq_malformed, C, "requests refused as malformed (400)")                      \
+    X(downstream_rq_head_too_large, C, "requests refused for head size or field count (431)") \
+    X(downstream_rq_rejected_memory, C, "requests refused for lack of pool memory (503)")     \
+    X(upstream_cx_total, C, "connections opened to upstreams")                                \
+    X(upstream_cx_active, G, "connections open to upstreams")                                 \
+    X(upstream_cx_connect_fail, C, "connection attempts to upstreams that failed")            \
+    X(upstream_cx_connect_timeout, C, "connection attempts to upstreams that timed out")      \
+    X(upstream_rx_bytes, C, "bytes received from upstreams")                                  \
+    X(upstream_tx_bytes, C, "bytes sent to upstreams")                                        \
+    X(upstream_rq_retry, C, "requests tried again")                                           \
+    X(upstream_rq_timeout, C, "requests that hit the route's timeout")                        \
+    X(upstream_rs_malformed, C, "responses refused as malformed (502)")                       \
+    X(tunnel_active, G, "upgraded connections being relayed")                                 \
+    X(buffer_starved, C, "receives that found the buffer ring empty")                         \
+    X(buffers_out, G, "receive buffers held")                                                 \
+    X(exchanges_active, G, "exchanges allocated")                                             \
+    X(snapshot_pins, G, "references held on snapshots")                                       \
+    X(ring_overflows, C, "completion-queue overflows")                                        \
+    X(loop_turns, C, "turns of the event loop")                                               \
+    X(accept_paused, C, "times accepting was paused for lack of descriptors")
+
+enum counter_id {
+#define X(name, kind, help) COUNTER_##name,
+    COUNTER_TABLE(X)
+#undef X
+        COUNTER_COUNT
+};
+
+struct counter {
+    _Atomic uint64_t v;
+};
+
+// One per worker, on cache lines of its own: padded rather than aligned, because it is embedded in
+// objects that come from calloc.
+struct counter_block {
+    char pad_before[64];
+    struct counter c[COUNTER_COUNT];
+    char pad_after[64];
+};
+
+static inline void counter_add(struct counter *c, uint64_t n)
+{
+    atomic_store_explicit(&c->v, atomic_load_explicit(&c->v, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static inline uint64_t counter_read(const struct counter *c)
+{
+    return atomic_load_explicit(&c->v, memory_order_relaxed);
+}
+
+const char *counter_name(enum counter_id id);
+const char *counter_help(enum counter_id id);
+char counter_kind(enum counter_id id); // 'C' or 'G'
+
+// Latency histogram with Envoy's default bucket bounds (ms): 0.5 1 5 10 25 50 100 250 500 1000
+// 2500 5000 10000 30000 60000 300000 600000 1800000 3600000, then +Inf.
+#define HISTOGRAM_BUCKETS 20
+struct histogram {
+    struct counter bucket[HISTOGRAM_BUCKETS];
+    struct counter sum_ns;
+};
+extern const double histogram_bounds_ms[HISTOGRAM_BUCKETS - 1];
+void histogram_record(struct histogram *h, uint64_t ns);

@@ -1,0 +1,150 @@
+// Listening sockets. A listener belongs to its worker and is in one of three states: accepting
+// (the multishot accept is in flight), paused (it is not, or its cancellation is under way;
+// the timer may be armed to go on), closing. Re-arming happens in accept_arm only.
+#include "core/listener.h"
+#include "core/log.h"
+#include "core/worker.h"
+#include <errno.h>
+
+#define RETRY_NS (10 * NS_PER_MS)
+
+static int set_flag(int fd, int level, int name)
+{
+    int one = 1;
+    return ring_setsockopt(fd, level, name, &one, sizeof(one));
+}
+
+static int configure(int fd, const struct addr *addr)
+{
+    if (addr->sa.sa_family == AF_UNIX)
+        return 0;
+    int rc = set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
+    if (rc == 0)
+        rc = set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
+    // "[::]:80" must not take IPv4's port too: a second listener may name it.
+    if (rc == 0 && addr->sa.sa_family == AF_INET6)
+        rc = set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    return rc;
+}
+
+int listener_open(const struct addr *addr, int backlog)
+{
+    int fd = ring_socket(addr->sa.sa_family, SOCK_STREAM);
+    if (fd < 0)
+        return fd;
+    int rc = configure(fd, addr);
+    if (rc == 0)
+        rc = ring_bind_listen(fd, &addr->sa, addr->len, backlog);
+    if (rc < 0) {
+        ring_close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+static void accept_arm(struct listener *l)
+{
+    if (!l->accept.inflight && !l->paused && !l->closing)
+        ring_accept_multishot(&l->worker->ring, &l->accept, l->fd);
+}
+
+static void finish_close(struct listener *l)
+{
+    ring_close(l->fd);
+    l->fd = -1;
+    if (l->on_closed)
+        l->on_closed(l);
+}
+
+// Descriptors or memory ran out: the pending connections stay in the kernel's queue meanwhile.
+static void back_off(struct listener *l, int error)
+{
+    static _Thread_local struct log_limit limit;
+    worker_count(l->worker, accept_paused);
+    l->paused = true;
+    timer_arm(&l->worker->timers, &l->resume, l->worker->now_ns + RETRY_NS);
+    if (log_allow(&limit, l->worker->now_ns, 1))
+        log_warn("accept_paused", "worker=%u error=%d", l->worker->cfg.id, error);
+}
+
+static void on_accepted(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
+{
+    struct listener *l = container_of(op, struct listener, accept);
+    (void)bid;
+    if (res >= 0 && l->closing)
+        ring_close(res);
+    else if (res >= 0)
+        l->on_accept(l, res);
+    else if (res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM)
+        back_off(l, -res);
+    // Others concern a connection that is gone already (ECONNABORTED and its kin).
+    if (flags & OP_MORE)
+        return;
+    if (l->closing)
+        finish_close(l);
+    else
+        accept_arm(l);
+}
+
+static void on_resume_timer(struct timer *t, uint64_t now_ns)
+{
+    (void)now_ns;
+    listener_resume(container_of(t, struct listener, resume));
+}
+
+static void on_close_timer(struct timer *t, uint64_t now_ns)
+{
+    (void)now_ns;
+    finish_close(container_of(t, struct listener, resume));
+}
+
+void listener_start(struct listener *l, struct worker *w, int fd)
+{
+    l->worker = w;
+    l->fd = fd;
+    l->accept = (struct op){.done = on_accepted};
+    l->paused = l->closing = false;
+    timer_init(&l->resume, on_resume_timer);
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    memset(&l->addr, 0, sizeof(l->addr));
+    if (ring_getsockname(fd, &ss, &len) >= 0 && len <= sizeof(l->addr.un)) {
+        memcpy(&l->addr.sa, &ss, len);
+        l->addr.len = len;
+    }
+    accept_arm(l);
+}
+
+void listener_pause(struct listener *l)
+{
+    timer_cancel(&l->worker->timers, &l->resume); // the owner's wish outlives a back-off
+    if (l->paused || l->closing)
+        return;
+    l->paused = true;
+    if (l->accept.inflight)
+        ring_cancel(&l->worker->ring, &l->accept);
+}
+
+void listener_resume(struct listener *l)
+{
+    if (!l->paused || l->closing)
+        return;
+    l->paused = false;
+    timer_cancel(&l->worker->timers, &l->resume);
+    accept_arm(l);
+}
+
+void listener_close(struct listener *l)
+{
+    if (l->closing)
+        return;
+    l->closing = true;
+    timer_cancel(&l->worker->timers, &l->resume);
+    if (l->accept.inflight) {
+        ring_cancel(&l->worker->ring, &l->accept);
+        return;
+    }
+    // on_closed never comes from inside this call.
+    timer_init(&l->resume, on_close_timer);
+    timer_arm(&l->worker->timers, &l->resume, l->worker->now_ns);
+}

@@ -1,0 +1,29 @@
+// A listening TCP socket of one worker (SO_REUSEPORT, multishot accept). When descriptors or
+// connections run out accepting pauses and resumes by itself 10 ms later or when
+// listener_resume is called; the pause is counted.
+#pragma once
+#include "core/addr.h"
+#include "core/op.h"
+#include "core/timer.h"
+
+struct worker;
+
+struct listener {
+    struct worker *worker;
+    int fd;           // -1 = closed
+    struct addr addr; // as bound (the port is filled in)
+    struct op accept;
+    struct timer resume;
+    void (*on_accept)(struct listener *l, int fd); // owns fd
+    void (*on_closed)(struct listener *l); // after listener_close, nothing in flight any more
+    void *owner;
+    bool paused, closing;
+};
+
+// Opens, binds (SO_REUSEADDR, SO_REUSEPORT), listens; no completion before listener_start.
+// -errno on failure. Callable from any thread.
+int listener_open(const struct addr *addr, int backlog);
+void listener_start(struct listener *l, struct worker *w, int fd);
+void listener_pause(struct listener *l);
+void listener_resume(struct listener *l);
+void listener_close(struct listener *l);

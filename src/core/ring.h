@@ -1,0 +1,68 @@
+// The only door to io_uring (with bufring). Everything here queues; nothing is submitted before
+// ring_turn and no callback runs inside a ring_* call. tests/sim replaces ring*.c and
+// bufring_kernel.c by a simulated kernel with virtual time, so nothing above may call the kernel
+// about sockets other than through this header. One thread: the one that called ring_enable.
+#pragma once
+#include "core/err.h"
+#include "core/op.h"
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+struct ring {
+    void *impl;        // struct io_uring, or the simulator's
+    uint32_t inflight; // operations the kernel has
+    uint64_t submits, completions, overflows, enters;
+    bool bundles;             // receive bundles are supported and on
+    bool bundle_eof_consumes; // a bundle's end of stream takes its buffer out of the ring
+};
+
+// What the running kernel offers, for the start-up self-check. A must-have that is missing is
+// named in `missing` (static string), else NULL.
+struct ring_features {
+    bool single_issuer, defer_taskrun, multishot_accept, multishot_recv, buf_ring, recv_bundle,
+        multishot_recv_limit, send_zc, msg_ring;
+    const char *missing;
+    int setup_errno; // of io_uring_setup, 0 when it worked
+};
+void ring_probe(struct ring_features *out);
+
+// Created disabled by any thread; ring_enable binds it to the calling one (SINGLE_ISSUER).
+enum err ring_init(struct ring *r, uint32_t entries, uint32_t cq_entries) must_use;
+enum err ring_enable(struct ring *r) must_use;
+// The thread of ring_enable is done with it; another one may call ring_fini.
+void ring_disable(struct ring *r);
+void ring_fini(struct ring *r);
+
+// The two halves of ring_turn, for an owner that has to read the clock in between: the callbacks
+// of one turn all see the time after the wait.
+void ring_wait(struct ring *r, uint64_t timeout_ns);
+void ring_dispatch(struct ring *r);
+// Submits what is queued, waits until a completion or until timeout_ns passed (0 = do not wait,
+// UINT64_MAX = no limit) and dispatches all completions: they are drained to a local array
+// first, then `done` is called for each. op->inflight is false in `done` of the last one.
+void ring_turn(struct ring *r, uint64_t timeout_ns);
+
+// Descriptors. These are plain system calls (cheap, never block) behind the same door.
+int ring_socket(int family, int type); // non-blocking, close-on-exec; -errno
+int ring_setsockopt(int fd, int level, int name, const void *value, socklen_t len); // -errno
+int ring_bind_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog);
+int ring_getsockname(int fd, struct sockaddr_storage *addr, socklen_t *len);
+int ring_getpeername(int fd, struct sockaddr_storage *addr, socklen_t *len);
+void ring_shutdown(int fd, int how);
+void ring_close(int fd); // only with no operation in flight on it
+
+// Operations. `op` must not be in flight. A full submission queue is submitted on the spot.
+void ring_accept_multishot(struct ring *r, struct op *op, int listen_fd);
+void ring_connect(struct ring *r, struct op *op, int fd, const struct sockaddr *addr,
+                  socklen_t len); // addr must live until done
+void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_group);
+// Completes with how much was sent, which may be less than asked for. `more`: MSG_MORE.
+void ring_send(struct ring *r, struct op *op, int fd, const void *data, size_t len, bool more);
+void ring_sendmsg(struct ring *r, struct op *op, int fd, const struct msghdr *msg, bool more);
+void ring_poll_multishot(struct ring *r, struct op *op, int fd, uint32_t events);
+void ring_cancel(struct ring *r, struct op *target); // target completes with -ECANCELED or its own
+// Posts a completion to another worker's ring; used by mailbox to wake it.
+void ring_wake(struct ring *from, struct ring *to, struct op *op);

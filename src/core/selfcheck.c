@@ -1,0 +1,218 @@
+// The start-up self-check. Each check asks the kernel by trying, and words what it found for
+// somebody who has never heard of io_uring. Owns nothing.
+#include "core/selfcheck.h"
+#include "core/check.h"
+#include "core/log.h"
+#include "core/ring.h"
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+__attribute__((format(printf, 4, 5))) static void
+add(struct selfcheck *c, const char *name, enum selfcheck_status status, const char *fmt, ...)
+{
+    check(c->count < SELFCHECK_MAX);
+    struct selfcheck_item *i = &c->items[c->count++];
+    i->name = name;
+    i->status = status;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(i->text, sizeof(i->text), fmt, ap);
+    va_end(ap);
+}
+
+static void check_kernel(struct selfcheck *c)
+{
+    struct utsname u;
+    unsigned major = 0, minor = 0;
+    if (uname(&u) < 0 || sscanf(u.release, "%u.%u", &major, &minor) != 2) {
+        add(c, "kernel", SELFCHECK_NOTE, "The kernel does not tell its version; going on.");
+        return;
+    }
+    if (major > 6 || (major == 6 && minor >= 1))
+        add(c, "kernel", SELFCHECK_OK, "Linux %u.%u.", major, minor);
+    else
+        add(c, "kernel", SELFCHECK_MISSING,
+            "Linux %u.%u is too old: 6.1 or newer is needed (Debian 12, RHEL 10, Ubuntu 24.04 or "
+            "later have it). Update the kernel of the host; a newer container image does not help.",
+            major, minor);
+}
+
+// -1 where the file is absent (kernels before 6.6 have no such switch).
+static int read_sysctl(const char *path)
+{
+    int v = -1;
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return -1;
+    if (fscanf(f, "%d", &v) != 1)
+        v = -1;
+    fclose(f);
+    return v;
+}
+
+static void explain_no_ring(struct selfcheck *c, const struct ring_features *f)
+{
+    int disabled = read_sysctl("/proc/sys/kernel/io_uring_disabled");
+    if (f->setup_errno == ENOSYS)
+        add(c, "io_uring", SELFCHECK_MISSING,
+            "This kernel was built without io_uring, or a container sandbox hides it. Use a "
+            "kernel with CONFIG_IO_URING, or a runtime other than gVisor.");
+    else if (f->setup_errno == EPERM && disabled > 0)
+        add(c, "io_uring", SELFCHECK_MISSING,
+            "io_uring is switched off on this machine (kernel.io_uring_disabled = %d). Allow it "
+            "with: sysctl kernel.io_uring_disabled=0%s",
+            disabled,
+            disabled == 1 ? ", or add this process's group to kernel.io_uring_group." : ".");
+    else if (f->setup_errno == EPERM)
+        add(c, "io_uring", SELFCHECK_MISSING,
+            "The container's seccomp profile forbids io_uring. Run with a profile that allows "
+            "io_uring_setup, io_uring_enter and io_uring_register (Docker: --security-opt "
+            "seccomp=FILE; Kubernetes: securityContext.seccompProfile).");
+    else if (f->setup_errno == ENOMEM)
+        add(c, "io_uring", SELFCHECK_MISSING,
+            "There is not enough lockable memory for io_uring. Raise it: ulimit -l unlimited, or "
+            "LimitMEMLOCK=infinity in the systemd unit.");
+    else
+        add(c, "io_uring", SELFCHECK_MISSING, "io_uring cannot be set up: %s.",
+            strerror(f->setup_errno));
+}
+
+static void check_ring(struct selfcheck *c)
+{
+    struct ring_features f;
+    ring_probe(&f);
+    if (f.setup_errno) {
+        explain_no_ring(c, &f);
+        return;
+    }
+    if (f.missing) {
+        add(c, "io_uring", SELFCHECK_MISSING,
+            "The kernel's io_uring lacks %s. Update the kernel to 6.1 or newer.", f.missing);
+        return;
+    }
+    add(c, "io_uring", SELFCHECK_OK, "All that is needed works.");
+    if (!f.recv_bundle)
+        add(c, "receive_bundles", SELFCHECK_NOTE,
+            "The kernel cannot fill several buffers with one completion (6.10 can): large bodies "
+            "cost more CPU. Nothing else changes.");
+    if (!f.multishot_recv_limit)
+        add(c, "receive_fairness", SELFCHECK_NOTE,
+            "The kernel cannot limit what one connection receives at a time (6.17 can): a "
+            "very fast sender may delay others a little.");
+}
+
+// Two descriptors for a proxied connection, and some for listeners, files and logs.
+static void check_descriptors(struct selfcheck *c, uint64_t connections)
+{
+    struct rlimit l;
+    uint64_t want = connections * 2 + 64;
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+        return;
+    if (l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &l) < 0)
+            getrlimit(RLIMIT_NOFILE, &l);
+    }
+    unsigned long long have = l.rlim_cur;
+    if (have < 256)
+        add(c, "open_files", SELFCHECK_MISSING,
+            "Only %llu open files are allowed, too few for any traffic. Raise it: ulimit -n 65536, "
+            "or LimitNOFILE=1048576 in the systemd unit.",
+            have);
+    else if (have < want)
+        add(c, "open_files", SELFCHECK_NOTE,
+            "%llu open files are allowed; %llu connections would need %llu. Beyond about %llu "
+            "connections accepting pauses. Raise it: LimitNOFILE=1048576 in the systemd unit, or "
+            "ulimit -n.",
+            have, (unsigned long long)connections, (unsigned long long)want, (have - 64) / 2);
+    else
+        add(c, "open_files", SELFCHECK_OK, "%llu open files are allowed.", have);
+}
+
+// ENOENT: no such protocol and no module for it; ENOTCONN: there is, and it wants a connection.
+static void check_ktls(struct selfcheck *c)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    bool have = setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 3) == 0 || errno == ENOTCONN;
+    close(fd);
+    if (have)
+        add(c, "ktls", SELFCHECK_OK, "The kernel can encrypt TLS records.");
+    else
+        add(c, "ktls", SELFCHECK_NOTE,
+            "The kernel has no TLS record layer: records are encrypted in user space, which is "
+            "fine without an offloading network card. To have it: modprobe tls.");
+}
+
+static void check_udp(struct selfcheck *c)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), size = 1200, one = 1;
+    if (fd < 0)
+        return;
+    bool gso = setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size)) == 0;
+    bool gro = setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof(one)) == 0;
+    close(fd);
+    if (gso && gro)
+        add(c, "udp_offload", SELFCHECK_OK, "UDP segmentation and receive offload work.");
+    else
+        add(c, "udp_offload", SELFCHECK_NOTE,
+            "UDP %s offload is not available (Linux 4.18 and 5.0 brought them; some sandboxes "
+            "hide them): HTTP/3 works, at several times the CPU.",
+            gso   ? "receive"
+            : gro ? "segmentation"
+                  : "segmentation and receive");
+}
+
+void selfcheck_run(struct selfcheck *c, uint64_t connections)
+{
+    c->count = 0;
+    check_kernel(c);
+    check_ring(c);
+    check_descriptors(c, connections);
+    check_ktls(c);
+    check_udp(c);
+}
+
+bool selfcheck_passed(const struct selfcheck *c)
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        if (c->items[i].status == SELFCHECK_MISSING)
+            return false;
+    return true;
+}
+
+static const char *const status_words[] = {"ok", "note", "missing"};
+
+void selfcheck_print(const struct selfcheck *c, FILE *out)
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        fprintf(out, "%-7s %s: %s\n", status_words[c->items[i].status], c->items[i].name,
+                c->items[i].text);
+}
+
+void selfcheck_log(const struct selfcheck *c)
+{
+    static const enum log_level levels[] = {LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR};
+    for (uint32_t i = 0; i < c->count; i++) {
+        const struct selfcheck_item *item = &c->items[i];
+        log_event(levels[item->status], "selfcheck", "item=%s status=%s text=\"%s\"", item->name,
+                  status_words[item->status], item->text);
+    }
+}

@@ -1,0 +1,81 @@
+// One TCP (or Unix stream) connection of a worker: multishot receive into the worker's buffer
+// ring, one send in flight, an output queue that is flushed once at the end of the turn.
+//
+// Life: tcp_open (an accepted or connected descriptor) or tcp_connect -> receive and send ->
+// tcp_close -> on_closed, after which the memory may be freed. tcp_close cancels, waits for zero in
+// flight, closes the descriptor. Callbacks come from completions and timers, never from inside a
+// tcp_* call; after tcp_close only on_closed comes.
+#pragma once
+#include "core/addr.h"
+#include "core/buf.h"
+#include "core/op.h"
+#include "core/worker.h"
+
+struct tcp;
+
+struct tcp_events {
+    // Bytes that came, in order. Each slice holds one reference of its buffer: the receiver calls
+    // bufring_put (or passes the reference on) for each.
+    void (*on_data)(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n);
+    void (*on_eof)(struct tcp *t);  // the peer sent FIN; sending is still possible
+    void (*on_sent)(struct tcp *t); // output fell below the low-water mark or became empty
+    void (*on_error)(struct tcp *t, int error); // errno; the connection is dead: call tcp_close
+    void (*on_connected)(struct tcp *t);        // after tcp_connect
+    void (*on_closed)(struct tcp *t);           // nothing in flight any more, fd closed; free it
+};
+
+struct tcp {
+    struct worker *worker;
+    const struct tcp_events *events;
+    int fd;
+    struct op recv, send, connect;
+    struct turn_task flush;
+    struct bufring_waiter starved;
+    struct bufq out;
+    struct msghdr *msg; // in flight by sendmsg (from a worker pool), NULL otherwise
+    uint64_t rx_bytes, tx_bytes;
+    uint32_t flags;       // TCP_* below
+    uint32_t linger_left; // bytes a lingering close still reads and drops
+    struct timer linger;
+};
+
+#define TCP_CONNECTING (1u << 0)
+#define TCP_RECV_PAUSED (1u << 1) // wanted by the owner: back-pressure
+#define TCP_EOF (1u << 2)         // received
+#define TCP_SHUT_AFTER_FLUSH (1u << 3)
+#define TCP_CLOSE_STARTED (1u << 4)
+#define TCP_ERROR (1u << 5)
+#define TCP_CLOSE_AFTER_FLUSH (1u << 6)
+#define TCP_ABOVE_HIGH (1u << 7) // on_sent is owed when output falls below the low-water mark
+#define TCP_SHUT (1u << 8)       // FIN was sent
+#define TCP_OPEN (1u << 9)       // connected: output can be sent
+#define TCP_LINGERING (1u << 10) // of tcp_close_flush: all is sent, waiting for the peer
+
+// Output at which the other side is told to stop reading, and to go on again.
+#define TCP_HIGH_WATER (256u * 1024u)
+#define TCP_LOW_WATER (64u * 1024u)
+
+// The pools that all connections of a worker share (output chunks, msghdr+iovec blocks).
+struct tcp_pools {
+    struct pool chunks;
+    struct pool msgs;
+};
+void tcp_pools_init(struct tcp_pools *p, uint32_t max_chunks);
+void tcp_pools_fini(struct tcp_pools *p);
+
+void tcp_init(struct tcp *t, struct worker *w, struct tcp_pools *pools,
+              const struct tcp_events *events);
+void tcp_open(struct tcp *t, int fd); // takes over fd (TCP_NODELAY is set), starts receiving
+// on_connected or on_error follows. -errno when not even a socket could be had.
+int tcp_connect(struct tcp *t, const struct addr *to); // `to` must live until then
+// Output may be appended before on_connected; it is sent then.
+void tcp_pause(struct tcp *t); // stop receiving; bytes already in flight still arrive
+void tcp_resume(struct tcp *t);
+void tcp_flush(struct tcp *t);    // output was appended to t->out: send at the end of this turn
+void tcp_shutdown(struct tcp *t); // FIN after what is queued
+void tcp_close(struct tcp *t);    // drops what is queued
+// Sends what is queued, then closes: a lingering close (FIN, then reads and drops up to 64 KiB or
+// 1 s, so that the reply is not lost to a RST). Only on_closed follows. A peer that takes
+// nothing for 10 s is cut off.
+void tcp_close_flush(struct tcp *t);
+void tcp_reset(struct tcp *t); // SO_LINGER 0, then close

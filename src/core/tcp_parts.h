@@ -1,0 +1,31 @@
+// What tcp.c (life cycle), tcp_rx.c (receiving) and tcp_tx.c (sending) share; nobody else.
+#pragma once
+#include "core/tcp.h"
+
+#define TCP_IOVECS 64
+#define TCP_LINGER_BYTES (64u * 1024u)
+#define TCP_LINGER_NS (1 * NS_PER_S)
+#define TCP_FLUSH_STALL_NS (10 * NS_PER_S)
+
+struct tcp_msg {          // of tcp_pools.msgs
+    struct msghdr header; // first: struct tcp keeps its address
+    struct iovec iov[TCP_IOVECS];
+};
+
+// The owner hears of nothing any more but on_closed.
+static inline bool tcp_silent(const struct tcp *t)
+{
+    return t->flags & (TCP_CLOSE_STARTED | TCP_CLOSE_AFTER_FLUSH);
+}
+
+void tcp_fail(struct tcp *t, int error);
+void tcp_finish_if_idle(struct tcp *t); // may call on_closed: touch t no more
+void tcp_flushed(struct tcp *t);        // the output is empty and no send is in flight
+
+void tcp_recv_arm(struct tcp *t); // the only place that arms; does nothing where it must not
+void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid);
+void tcp_on_buffers(struct bufring_waiter *w);
+
+void tcp_on_send(struct op *op, int32_t res, uint32_t flags, uint16_t bid);
+void tcp_send_next(struct tcp *t); // starts a send if there is output and none in flight
+void tcp_msg_release(struct tcp *t);

@@ -1,0 +1,109 @@
+// Receiving half of a connection: one multishot receive, re-armed in tcp_recv_arm only. It is
+// in the kernel, or the connection waits for buffers, or it must not receive (paused,
+// end of stream, failed, closing). Worker's thread.
+#include "core/check.h"
+#include "core/tcp.h"
+#include "core/tcp_parts.h"
+#include <errno.h>
+
+#define DELIVER_MAX 32 // slices handed over at once
+
+void tcp_recv_arm(struct tcp *t)
+{
+    const uint32_t no = TCP_RECV_PAUSED | TCP_EOF | TCP_CLOSE_STARTED | TCP_ERROR;
+    if (t->recv.inflight || !(t->flags & TCP_OPEN) || (t->flags & no) ||
+        list_linked(&t->starved.link))
+        return;
+    ring_recv_multishot(&t->worker->ring, &t->recv, t->fd, t->worker->bufs.group_id);
+}
+
+void tcp_on_buffers(struct bufring_waiter *w)
+{
+    tcp_recv_arm(container_of(w, struct tcp, starved));
+}
+
+void tcp_pause(struct tcp *t)
+{
+    if (t->flags & (TCP_RECV_PAUSED | TCP_CLOSE_AFTER_FLUSH))
+        return;
+    t->flags |= TCP_RECV_PAUSED;
+    bufring_unwait(&t->worker->bufs, &t->starved);
+    if (t->recv.inflight && !(t->flags & TCP_CLOSE_STARTED))
+        ring_cancel(&t->worker->ring, &t->recv);
+}
+
+// If the cancellation of a pause is still under way, its completion re-arms.
+void tcp_resume(struct tcp *t)
+{
+    t->flags &= ~TCP_RECV_PAUSED;
+    tcp_recv_arm(t);
+}
+
+static void drop(struct tcp *t, const uint16_t *bids, uint32_t n, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < n; i++)
+        bufring_put(&t->worker->bufs, bids[i]);
+    if (t->flags & TCP_CLOSE_STARTED)
+        return;
+    // Until all is sent, what comes is bounded by how long the peer takes our output.
+    if (!(t->flags & TCP_LINGERING))
+        return;
+    if (bytes >= t->linger_left)
+        tcp_close(t);
+    else
+        t->linger_left -= bytes;
+}
+
+// The owner may pause or close in on_data; what follows of a bundle then still arrives
+// (paused) or is dropped (closed).
+static void deliver(struct tcp *t, uint16_t bid, uint32_t len)
+{
+    struct bufring *b = &t->worker->bufs;
+    struct slice data[DELIVER_MAX];
+    uint16_t bids[DELIVER_MAX];
+    t->rx_bytes += len;
+    while (len > 0) {
+        uint32_t taken = 0;
+        uint32_t n = bufring_take_some(b, bid, len, data, bids, DELIVER_MAX, &taken);
+        bid = bufring_following(b, bids[n - 1]);
+        len -= taken;
+        if (tcp_silent(t))
+            drop(t, bids, n, taken);
+        else
+            t->events->on_data(t, data, bids, n);
+    }
+}
+
+static void end_of_stream(struct tcp *t)
+{
+    t->flags |= TCP_EOF;
+    if (t->flags & TCP_CLOSE_STARTED)
+        return;
+    if (!(t->flags & TCP_CLOSE_AFTER_FLUSH))
+        t->events->on_eof(t);
+    else if (t->flags & TCP_LINGERING)
+        tcp_close(t); // both directions have ended: nothing to linger for
+}
+
+void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
+{
+    struct tcp *t = container_of(op, struct tcp, recv);
+    if (res > 0) {
+        deliver(t, bid, (uint32_t)res);
+    } else if (res == 0) {
+        if (flags & OP_BUFFER)
+            bufring_take_empty(&t->worker->bufs, bid);
+        end_of_stream(t);
+    } else if (res == -ENOBUFS) {
+        if (!(t->flags & (TCP_CLOSE_STARTED | TCP_RECV_PAUSED | TCP_ERROR)))
+            bufring_wait(&t->worker->bufs, &t->starved);
+    } else if (res != -ECANCELED && res != -EINTR && res != -EAGAIN) {
+        tcp_fail(t, -res);
+    }
+    if (flags & OP_MORE)
+        return;
+    if (t->flags & TCP_CLOSE_STARTED)
+        tcp_finish_if_idle(t);
+    else
+        tcp_recv_arm(t);
+}

@@ -1,0 +1,98 @@
+// Sending half of a connection: one send in flight, taken from the front of the output queue;
+// what it points to stays there until it completes. Worker's thread.
+#include "core/check.h"
+#include "core/tcp.h"
+#include "core/tcp_parts.h"
+#include <errno.h>
+
+void tcp_flush(struct tcp *t)
+{
+    if (t->out.bytes > TCP_HIGH_WATER)
+        t->flags |= TCP_ABOVE_HIGH;
+    worker_defer(t->worker, &t->flush);
+}
+
+void tcp_msg_release(struct tcp *t)
+{
+    if (!t->msg)
+        return;
+    struct tcp_pools *pools = container_of(t->out.chunks, struct tcp_pools, chunks);
+    pool_put(&pools->msgs, t->msg);
+    t->msg = NULL;
+}
+
+static void send_one(struct tcp *t, const struct iovec *piece)
+{
+    bool more = piece->iov_len < t->out.bytes;
+    ring_send(&t->worker->ring, &t->send, t->fd, piece->iov_base, piece->iov_len, more);
+}
+
+void tcp_send_next(struct tcp *t)
+{
+    if (t->send.inflight || !(t->flags & TCP_OPEN) || (t->flags & (TCP_CLOSE_STARTED | TCP_ERROR)))
+        return;
+    if (t->out.bytes == 0) {
+        tcp_flushed(t);
+        return;
+    }
+    struct tcp_pools *pools = container_of(t->out.chunks, struct tcp_pools, chunks);
+    struct iovec first[2];
+    struct tcp_msg *m;
+    // No message block left: piece by piece is slower, but goes on.
+    if (bufq_peek(&t->out, first, 2) == 1 || !(m = pool_get(&pools->msgs))) {
+        send_one(t, &first[0]);
+        return;
+    }
+    uint32_t n = bufq_peek(&t->out, m->iov, TCP_IOVECS);
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < n; i++)
+        bytes += m->iov[i].iov_len;
+    m->header = (struct msghdr){.msg_iov = m->iov, .msg_iovlen = n};
+    t->msg = &m->header;
+    ring_sendmsg(&t->worker->ring, &t->send, t->fd, t->msg, bytes < t->out.bytes);
+}
+
+// Whether the owner is owed on_sent for what has just been sent.
+static bool drained(struct tcp *t)
+{
+    if (t->out.bytes > 0 && !((t->flags & TCP_ABOVE_HIGH) && t->out.bytes < TCP_LOW_WATER))
+        return false;
+    t->flags &= ~TCP_ABOVE_HIGH;
+    return true;
+}
+
+static void sent(struct tcp *t, size_t bytes)
+{
+    t->tx_bytes += bytes;
+    if (t->out.bytes > TCP_HIGH_WATER) // appended without tcp_flush while the send was in flight
+        t->flags |= TCP_ABOVE_HIGH;
+    bufq_consume(&t->out, bytes);
+    if (t->flags & TCP_CLOSE_AFTER_FLUSH)
+        timer_arm(&t->worker->timers, &t->linger, t->worker->now_ns + TCP_FLUSH_STALL_NS);
+    bool owed = drained(t);
+    // The owner may have more to say before the FIN or the close that waits for the end.
+    if (t->out.bytes > 0)
+        tcp_send_next(t);
+    else
+        worker_defer(t->worker, &t->flush);
+    if (owed && !tcp_silent(t))
+        t->events->on_sent(t);
+}
+
+void tcp_on_send(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
+{
+    struct tcp *t = container_of(op, struct tcp, send);
+    (void)bid;
+    check(!(flags & OP_MORE));
+    tcp_msg_release(t);
+    if (t->flags & TCP_CLOSE_STARTED)
+        tcp_finish_if_idle(t);
+    else if (t->flags & TCP_ERROR)
+        return; // the other half failed; the owner knows
+    else if (res >= 0)
+        sent(t, (size_t)res);
+    else if (res == -EINTR || res == -EAGAIN)
+        tcp_send_next(t);
+    else
+        tcp_fail(t, -res);
+}

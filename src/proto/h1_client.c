@@ -1,0 +1,224 @@
+// Life of a connection to an endpoint: connect, idle in its pool, one exchange after the other,
+// close. Owned by its worker; referenced by the pool that asked for it (events) and by
+// at most one exchange (stream.x). Invariant: rx is IDLE exactly while stream.x is NULL.
+#include "core/check.h"
+#include "proto/h1_client_internal.h"
+
+static void on_connected(struct tcp *t);
+static void on_sent(struct tcp *t);
+static void on_error(struct tcp *t, int error);
+static void on_closed(struct tcp *t);
+
+static const struct tcp_events client_tcp_events = {
+    .on_data = h1_client_on_data,
+    .on_eof = h1_client_on_eof,
+    .on_sent = on_sent,
+    .on_error = on_error,
+    .on_connected = on_connected,
+    .on_closed = on_closed,
+};
+
+void h1_client_pools_init(struct h1_client_pools *p, uint32_t cap, struct tcp_pools *tcp,
+                          struct exchange_pools *exchanges)
+{
+    pool_init(&p->conns, "h1_client", sizeof(struct h1_client), cap);
+    p->tcp = tcp;
+    p->exchanges = exchanges;
+}
+
+void h1_client_pools_fini(struct h1_client_pools *p)
+{
+    pool_fini(&p->conns);
+}
+
+static void on_connect_timeout(struct timer *t, uint64_t now_ns)
+{
+    struct h1_client *c = container_of(t, struct h1_client, timer);
+    (void)now_ns;
+    worker_count(c->tcp.worker, upstream_cx_connect_timeout);
+    c->events->connect_result(c, c->owner, false);
+    h1_client_fail(c, RESET_CONNECT_TIMEOUT);
+}
+
+struct h1_client *h1_client_connect(struct worker *w, struct h1_client_pools *p,
+                                    const struct addr *to, uint64_t connect_timeout_ns,
+                                    const struct h1_client_events *events, void *owner)
+{
+    struct h1_client *c = pool_get(&p->conns);
+    if (!c)
+        return NULL;
+    memset(c, 0, sizeof(*c));
+    c->pools = p;
+    c->events = events;
+    c->owner = owner;
+    c->stream.ops = &h1_client_stream_ops;
+    list_init(&c->pool_link);
+    tcp_init(&c->tcp, w, p->tcp, &client_tcp_events);
+    timer_init(&c->timer, on_connect_timeout);
+    if (tcp_connect(&c->tcp, to) < 0) {
+        pool_put(&p->conns, c);
+        return NULL;
+    }
+    worker_count(w, upstream_cx_total);
+    worker_count(w, upstream_cx_active);
+    timer_arm(&w->timers, &c->timer, w->now_ns + connect_timeout_ns);
+    return c;
+}
+
+void h1_client_attach(struct h1_client *c, struct exchange *x)
+{
+    check(!c->stream.x && c->rx == CLIENT_RX_IDLE);
+    c->stream.x = x;
+    x->up = &c->stream;
+    c->rx = CLIENT_RX_HEAD;
+    c->tx = CLIENT_TX_IDLE;
+    c->headbuf.base = NULL;
+    c->keep_alive = true;
+}
+
+struct exchange *h1_client_detach(struct h1_client *c)
+{
+    struct exchange *x = c->stream.x;
+    if (x) {
+        if (c->headbuf.base) // given up in the middle of a response head
+            h1_headbuf_keep(&c->headbuf, x, 0);
+        x->up = NULL;
+        c->stream.x = NULL;
+    }
+    return x;
+}
+
+void h1_client_shut(struct h1_client *c)
+{
+    check(!c->stream.x);
+    if (c->rx == CLIENT_RX_CLOSED)
+        return;
+    c->rx = CLIENT_RX_CLOSED;
+    timer_cancel(&c->tcp.worker->timers, &c->timer);
+    tcp_close(&c->tcp);
+}
+
+void h1_client_fail(struct h1_client *c, enum reset_reason why)
+{
+    struct exchange *x = h1_client_detach(c);
+    h1_client_shut(c);
+    if (x)
+        x->handler->upstream_reset(x, why);
+}
+
+void h1_client_response_done(struct h1_client *c)
+{
+    bool reusable = c->keep_alive && c->tx == CLIENT_TX_DONE;
+    h1_client_detach(c);
+    c->requests++;
+    if (!reusable) {
+        h1_client_shut(c);
+        return;
+    }
+    c->rx = CLIENT_RX_IDLE;
+    c->tx = CLIENT_TX_IDLE;
+    if (c->paused) {
+        c->paused = false;
+        tcp_resume(&c->tcp);
+    }
+    c->events->idle(c, c->owner);
+}
+
+static void on_connected(struct tcp *t)
+{
+    struct h1_client *c = client_of_tcp(t);
+    if (c->rx == CLIENT_RX_CLOSED)
+        return;
+    timer_cancel(&t->worker->timers, &c->timer);
+    c->connected = true;
+    c->events->connect_result(c, c->owner, true);
+    if (c->stream.x)
+        c->stream.x->handler->upstream_ready(c->stream.x);
+    else
+        c->events->idle(c, c->owner); // its exchange went away while it was connecting
+}
+
+static void on_sent(struct tcp *t)
+{
+    struct h1_client *c = client_of_tcp(t);
+    if (c->stream.x && c->tx != CLIENT_TX_IDLE)
+        c->stream.x->handler->upstream_writable(c->stream.x);
+}
+
+static void on_error(struct tcp *t, int error)
+{
+    struct h1_client *c = client_of_tcp(t);
+    (void)error;
+    if (c->rx == CLIENT_RX_CLOSED)
+        return;
+    if (!c->connected) {
+        worker_count(t->worker, upstream_cx_connect_fail);
+        c->events->connect_result(c, c->owner, false);
+        h1_client_fail(c, RESET_CONNECT);
+    } else {
+        h1_client_fail(c, RESET_REMOTE);
+    }
+}
+
+static void on_closed(struct tcp *t)
+{
+    struct h1_client *c = client_of_tcp(t);
+    struct worker *w = t->worker;
+    check(!c->stream.x);
+    timer_cancel(&w->timers, &c->timer);
+    worker_count_n(w, upstream_cx_active, (uint64_t)-1);
+    worker_count_n(w, upstream_rx_bytes, t->rx_bytes);
+    worker_count_n(w, upstream_tx_bytes, t->tx_bytes);
+    c->events->closed(c, c->owner);
+    pool_put(&c->pools->conns, c);
+}
+
+void h1_client_close(struct h1_client *c)
+{
+    h1_client_shut(c);
+}
+
+bool h1_client_connected(const struct h1_client *c)
+{
+    return c->connected;
+}
+
+bool h1_client_reused(const struct h1_client *c)
+{
+    return c->requests > 0;
+}
+
+uint32_t h1_client_requests(const struct h1_client *c)
+{
+    return c->requests;
+}
+
+struct list_node *h1_client_pool_link(struct h1_client *c)
+{
+    return &c->pool_link;
+}
+
+struct h1_client *h1_client_of_link(struct list_node *n)
+{
+    return container_of(n, struct h1_client, pool_link);
+}
+
+struct timer *h1_client_idle_timer(struct h1_client *c)
+{
+    return &c->timer;
+}
+
+struct h1_client *h1_client_of_timer(struct timer *t)
+{
+    return container_of(t, struct h1_client, timer);
+}
+
+struct h1_client *h1_client_of_stream(struct stream *s)
+{
+    return client_of_stream(s);
+}
+
+void *h1_client_owner(const struct h1_client *c)
+{
+    return c->owner;
+}

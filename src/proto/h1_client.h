@@ -1,0 +1,41 @@
+// A connection to an endpoint that speaks HTTP/1.1: one exchange at a time, kept alive in a pool
+// between them. Life cycle in h1_client.c, receiving in h1_client_rx.c, sending in h1_client_tx.c.
+#pragma once
+#include "core/tcp.h"
+#include "proto/exchange.h"
+
+struct h1_client;
+
+struct h1_client_events {                           // to the pool that owns the connection
+    void (*idle)(struct h1_client *c, void *owner); // its exchange is done and it may be used again
+    void (*closed)(struct h1_client *c, void *owner); // gone; the memory is the pool's again
+    void (*connect_result)(struct h1_client *c, void *owner, bool ok);
+};
+
+struct h1_client_pools {
+    struct pool conns;
+    struct tcp_pools *tcp;
+    struct exchange_pools *exchanges;
+};
+void h1_client_pools_init(struct h1_client_pools *p, uint32_t cap, struct tcp_pools *tcp,
+                          struct exchange_pools *exchanges);
+void h1_client_pools_fini(struct h1_client_pools *p);
+
+// Starts connecting; NULL when the pool or descriptors are exhausted. `to` must outlive the
+// connection attempt.
+struct h1_client *h1_client_connect(struct worker *w, struct h1_client_pools *p,
+                                    const struct addr *to, uint64_t connect_timeout_ns,
+                                    const struct h1_client_events *events, void *owner);
+// Gives the connection to an exchange; x->up is set. If connected, upstream_ready is not called:
+// send at once.
+void h1_client_attach(struct h1_client *c, struct exchange *x);
+bool h1_client_connected(const struct h1_client *c);
+bool h1_client_reused(const struct h1_client *c); // it has carried an exchange before
+uint32_t h1_client_requests(const struct h1_client *c);
+void h1_client_close(struct h1_client *c);                  // idle ones only
+struct list_node *h1_client_pool_link(struct h1_client *c); // for the pool's idle list
+struct h1_client *h1_client_of_link(struct list_node *n);
+struct timer *h1_client_idle_timer(struct h1_client *c); // free for the pool while idle
+struct h1_client *h1_client_of_timer(struct timer *t);
+struct h1_client *h1_client_of_stream(struct stream *s);
+void *h1_client_owner(const struct h1_client *c);

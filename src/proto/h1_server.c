@@ -1,0 +1,264 @@
+// Life of a client's HTTP/1.x connection: accept, idle, one exchange after the other, drain,
+// close. Owned by its worker; the exchange it carries belongs to it (created in h1_server_rx.c,
+// destroyed here). Invariants: stream.x is set from the first byte of a request until both
+// directions are complete; after tcp_close nothing but on_closed happens.
+#include "core/check.h"
+#include "proto/h1_server_internal.h"
+
+static void on_eof(struct tcp *t);
+static void on_sent(struct tcp *t);
+static void on_error(struct tcp *t, int error);
+static void on_closed(struct tcp *t);
+
+static const struct tcp_events server_tcp_events = {
+    .on_data = h1_server_on_data,
+    .on_eof = on_eof,
+    .on_sent = on_sent,
+    .on_error = on_error,
+    .on_closed = on_closed,
+};
+
+void h1_server_pools_init(struct h1_server_pools *p, uint32_t cap, struct tcp_pools *tcp,
+                          struct exchange_pools *exchanges)
+{
+    pool_init(&p->conns, "h1_server", sizeof(struct h1_server), cap);
+    p->tcp = tcp;
+    p->exchanges = exchanges;
+    list_init(&p->all);
+}
+
+void h1_server_pools_fini(struct h1_server_pools *p)
+{
+    check(list_empty(&p->all));
+    pool_fini(&p->conns);
+}
+
+void h1_server_set_rx(struct h1_server *s, enum h1_server_rx to)
+{
+    // Which states may follow which: bit `to` of allowed[from].
+    static const uint8_t allowed[] = {
+        [SERVER_RX_IDLE] = 1 << SERVER_RX_HEAD | 1 << SERVER_RX_CLOSED,
+        [SERVER_RX_HEAD] =
+            1 << SERVER_RX_BODY | 1 << SERVER_RX_DONE | 1 << SERVER_RX_CLOSED | 1 << SERVER_RX_IDLE,
+        [SERVER_RX_BODY] = 1 << SERVER_RX_TRAILERS | 1 << SERVER_RX_DONE | 1 << SERVER_RX_CLOSED,
+        [SERVER_RX_TRAILERS] = 1 << SERVER_RX_DONE | 1 << SERVER_RX_CLOSED,
+        [SERVER_RX_DONE] = 1 << SERVER_RX_IDLE | 1 << SERVER_RX_TUNNEL | 1 << SERVER_RX_CLOSED,
+        [SERVER_RX_TUNNEL] = 1 << SERVER_RX_CLOSED,
+        [SERVER_RX_CLOSED] = 1 << SERVER_RX_CLOSED,
+    };
+    check(allowed[s->rx] & 1 << to);
+    s->rx = to;
+}
+
+// ---- the one timer: head timeout, idle timeout, stall timeout, by state
+
+void h1_server_arm(struct h1_server *s, uint64_t timeout_ns)
+{
+    s->progress = s->tcp.rx_bytes + s->tcp.tx_bytes;
+    timer_arm(&s->tcp.worker->timers, &s->timer, s->tcp.worker->now_ns + timeout_ns);
+}
+
+static void idle_or_busy(struct h1_server *s)
+{
+    uint64_t moved = s->tcp.rx_bytes + s->tcp.tx_bytes;
+    if (moved != s->progress) { // something happened since: look again later
+        bool quiet = s->rx == SERVER_RX_IDLE || s->rx == SERVER_RX_TUNNEL;
+        h1_server_arm(s, quiet ? s->cfg->idle_timeout_ns : s->cfg->stall_timeout_ns);
+        return;
+    }
+    if (s->rx == SERVER_RX_IDLE) {
+        worker_count(s->tcp.worker, downstream_cx_idle_timeout);
+        h1_server_close_soon(s);
+    } else {
+        h1_server_abort(s, RESET_LOCAL);
+    }
+}
+
+static void on_timer(struct timer *t, uint64_t now_ns)
+{
+    struct h1_server *s = container_of(t, struct h1_server, timer);
+    (void)now_ns;
+    if (s->rx == SERVER_RX_CLOSED)
+        return;
+    if (s->tx_failed) {
+        h1_server_abort(s, RESET_OVERFLOW);
+        return;
+    }
+    if (s->rx == SERVER_RX_HEAD) {
+        worker_count(s->tcp.worker, downstream_rq_header_timeout);
+        h1_server_refuse(s, (enum h1_error)408, "http1.request_header_timeout");
+        return;
+    }
+    idle_or_busy(s);
+}
+
+// ---- accept
+
+bool h1_server_accept(struct worker *w, struct h1_server_pools *p,
+                      const struct h1_server_config *cfg, int fd)
+{
+    struct h1_server *s = pool_get(&p->conns);
+    if (!s) {
+        worker_count(w, downstream_cx_overflow);
+        ring_close(fd);
+        return false;
+    }
+    memset(s, 0, sizeof(*s));
+    s->pools = p;
+    s->cfg = cfg;
+    s->stream.ops = &h1_server_stream_ops;
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    if (ring_getpeername(fd, &ss, &len) == 0 && len <= sizeof(struct sockaddr_un)) {
+        memcpy(&s->peer, &ss, len);
+        s->peer.len = len;
+    }
+    char ip[ADDR_TEXT_MAX];
+    size_t ip_len = addr_format(&s->peer, ip, sizeof(ip), false);
+    s->peer_ip_len = (uint8_t)(ip_len < sizeof(s->peer_ip) ? ip_len : 0);
+    memcpy(s->peer_ip, ip, s->peer_ip_len);
+    tcp_init(&s->tcp, w, p->tcp, &server_tcp_events);
+    bufq_init(&s->next, &p->tcp->chunks, &w->bufs);
+    timer_init(&s->timer, on_timer);
+    list_insert_tail(&p->all, &s->link);
+    worker_count(w, downstream_cx_total);
+    worker_count(w, downstream_cx_active);
+    // A connection that says nothing at all is given as long as one that is slow with its head.
+    h1_server_arm(s, cfg->head_timeout_ns);
+    tcp_open(&s->tcp, fd);
+    return true;
+}
+
+// ---- end of an exchange
+
+static void release_exchange(struct h1_server *s)
+{
+    struct exchange *x = s->stream.x;
+    s->stream.x = NULL;
+    x->down = NULL;
+    exchange_destroy(s->pools->exchanges, x);
+}
+
+void h1_server_finish_if_done(struct h1_server *s)
+{
+    struct exchange *x = s->stream.x;
+    if (!x || s->tx != SERVER_TX_DONE)
+        return;
+    bool complete = s->rx == SERVER_RX_DONE;
+    if (!complete && s->keep_alive && s->rx != SERVER_RX_CLOSED)
+        return; // the rest of the request is read and dropped first
+    x->handler->response_sent(x);
+    release_exchange(s);
+    s->tx = SERVER_TX_IDLE;
+    if (!complete || !s->keep_alive || s->draining) {
+        h1_server_close_soon(s);
+        return;
+    }
+    h1_server_set_rx(s, SERVER_RX_IDLE);
+    if (s->paused) {
+        s->paused = false;
+        tcp_resume(&s->tcp);
+    }
+    if (s->next.bytes > 0)
+        h1_server_next_request(s);
+}
+
+void h1_server_abort(struct h1_server *s, enum reset_reason why)
+{
+    struct exchange *x = s->stream.x;
+    if (s->rx != SERVER_RX_CLOSED)
+        h1_server_set_rx(s, SERVER_RX_CLOSED);
+    if (x) {
+        // An exchange whose head never was complete is unknown to the handler.
+        if (x->start_ns && x->request.method.ptr)
+            x->handler->request_reset(x, why);
+        release_exchange(s);
+    }
+    timer_cancel(&s->tcp.worker->timers, &s->timer);
+    tcp_close(&s->tcp);
+}
+
+void h1_server_close_soon(struct h1_server *s)
+{
+    check(!s->stream.x);
+    if (s->rx != SERVER_RX_CLOSED)
+        h1_server_set_rx(s, SERVER_RX_CLOSED);
+    timer_cancel(&s->tcp.worker->timers, &s->timer);
+    bufq_clear(&s->next);
+    tcp_close_flush(&s->tcp);
+}
+
+// ---- events of the socket
+
+static void on_eof(struct tcp *t)
+{
+    struct h1_server *s = server_of_tcp(t);
+    if (s->rx == SERVER_RX_CLOSED)
+        return;
+    if (s->rx == SERVER_RX_TUNNEL) {
+        struct exchange *x = s->stream.x;
+        x->request_ended = true;
+        x->handler->request_data(x, (struct chunk){{NULL, 0}, CHUNK_STATIC}, true);
+        return;
+    }
+    worker_count(t->worker, downstream_cx_destroy_remote);
+    h1_server_abort(s, RESET_REMOTE);
+}
+
+static void on_error(struct tcp *t, int error)
+{
+    struct h1_server *s = server_of_tcp(t);
+    (void)error;
+    worker_count(t->worker, downstream_cx_destroy_remote);
+    h1_server_abort(s, RESET_REMOTE);
+}
+
+static void on_sent(struct tcp *t)
+{
+    struct h1_server *s = server_of_tcp(t);
+    if (s->stream.x && s->rx != SERVER_RX_CLOSED && s->tx != SERVER_TX_IDLE)
+        s->stream.x->handler->downstream_writable(s->stream.x);
+}
+
+static void on_closed(struct tcp *t)
+{
+    struct h1_server *s = server_of_tcp(t);
+    struct worker *w = t->worker;
+    check(!s->stream.x);
+    timer_cancel(&w->timers, &s->timer);
+    bufq_clear(&s->next);
+    list_remove(&s->link);
+    worker_count_n(w, downstream_cx_active, (uint64_t)-1);
+    worker_count_n(w, downstream_rx_bytes, t->rx_bytes);
+    worker_count_n(w, downstream_tx_bytes, t->tx_bytes);
+    void (*closed)(void *, struct worker *) = s->cfg->on_closed;
+    void *owner = s->cfg->owner;
+    pool_put(&s->pools->conns, s);
+    if (closed)
+        closed(owner, w);
+}
+
+// ---- drain
+
+void h1_server_drain_all(struct h1_server_pools *p)
+{
+    list_for_each_safe (n, tmp, &p->all) {
+        struct h1_server *s = container_of(n, struct h1_server, link);
+        s->draining = true;
+        if (s->rx == SERVER_RX_IDLE)
+            h1_server_close_soon(s);
+    }
+}
+
+void h1_server_close_all(struct h1_server_pools *p)
+{
+    list_for_each_safe (n, tmp, &p->all) {
+        struct h1_server *s = container_of(n, struct h1_server, link);
+        h1_server_abort(s, RESET_LOCAL);
+    }
+}
+
+void *h1_server_owner(const struct exchange *x)
+{
+    return server_of_stream(x->down)->cfg->owner;
+}

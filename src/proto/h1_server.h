@@ -1,0 +1,34 @@
+// A client's HTTP/1.x connection: reads requests, one exchange at a time (pipelined ones wait, in
+// order), writes responses. Life cycle in h1_server.c, receiving in h1_server_rx.c, sending in
+// h1_server_tx.c.
+#pragma once
+#include "core/tcp.h"
+#include "proto/exchange.h"
+
+struct h1_server_config {
+    const struct exchange_handler *handler;
+    size_t proxy_bytes;
+    uint64_t idle_timeout_ns;  // between requests, default 1 h
+    uint64_t head_timeout_ns;  // for a request head, default 30 s
+    uint64_t stall_timeout_ns; // a body or a response that does not move, default 5 min
+    void *owner;               // what accepted it (struct proxy_listener), for the handler
+    void (*on_closed)(void *owner, struct worker *w); // connection is gone: counts
+};
+
+struct h1_server_pools {
+    struct pool conns;
+    struct tcp_pools *tcp;
+    struct exchange_pools *exchanges;
+    struct list_node all; // every open connection of the worker, for draining
+};
+
+void h1_server_pools_init(struct h1_server_pools *p, uint32_t cap, struct tcp_pools *tcp,
+                          struct exchange_pools *exchanges);
+void h1_server_pools_fini(struct h1_server_pools *p);
+// Takes over fd. false at the cap (fd is closed then). cfg must outlive the connection.
+bool h1_server_accept(struct worker *w, struct h1_server_pools *p,
+                      const struct h1_server_config *cfg, int fd);
+// Ends keep-alive: idle connections close now, the others after their response.
+void h1_server_drain_all(struct h1_server_pools *p);
+void h1_server_close_all(struct h1_server_pools *p); // at once
+void *h1_server_owner(const struct exchange *x);     // cfg->owner of x->down

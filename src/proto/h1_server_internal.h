@@ -1,0 +1,70 @@
+// What the three files of h1_server share. Not for anyone else.
+#pragma once
+#include "proto/h1_headbuf.h"
+#include "proto/h1_parse.h"
+#include "proto/h1_server.h"
+#include "proto/h1_write.h"
+
+enum h1_server_rx {
+    SERVER_RX_IDLE, // between requests
+    SERVER_RX_HEAD,
+    SERVER_RX_BODY,
+    SERVER_RX_TRAILERS,
+    SERVER_RX_DONE, // request complete, response under way: what comes now is the next request
+    SERVER_RX_TUNNEL,
+    SERVER_RX_CLOSED,
+};
+
+enum h1_server_tx {
+    SERVER_TX_IDLE, // no response head sent
+    SERVER_TX_BODY,
+    SERVER_TX_DONE,
+    SERVER_TX_TUNNEL,
+};
+
+struct h1_server {
+    struct tcp tcp;
+    struct stream stream;
+    struct h1_server_pools *pools;
+    const struct h1_server_config *cfg;
+    struct list_node link;
+    struct timer timer;
+    struct bufq next; // bytes of requests that wait for their turn
+    struct h1_headbuf headbuf;
+    struct h1_message rq;
+    struct h1_chunked chunked;
+    uint64_t remaining; // of a body with a length
+    uint64_t progress;  // bytes moved when the timer was last armed
+    struct addr peer, local;
+    char peer_ip[46];
+    uint8_t peer_ip_len;
+    uint32_t drain_left; // body bytes still read and dropped after an early response
+    enum h1_server_rx rx;
+    enum h1_server_tx tx;
+    enum h1_framing tx_framing;
+    bool keep_alive, draining, paused, in_feed, again;
+    bool tx_failed; // output memory ran out: aborted by the timer, not inside the call that sent
+};
+
+static inline struct h1_server *server_of_tcp(struct tcp *t)
+{
+    return container_of(t, struct h1_server, tcp);
+}
+static inline struct h1_server *server_of_stream(const struct stream *s)
+{
+    return container_of(s, struct h1_server, stream);
+}
+
+extern const struct stream_ops h1_server_stream_ops;
+
+// rx
+void h1_server_on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n);
+void h1_server_next_request(struct h1_server *s); // what waits in `next`, once the exchange is over
+// tx
+void h1_server_refuse(struct h1_server *s, enum h1_error error, const char *details);
+// life cycle
+void h1_server_set_rx(struct h1_server *s, enum h1_server_rx to);
+void h1_server_finish_if_done(struct h1_server *s);               // both directions complete
+void h1_server_abort(struct h1_server *s, enum reset_reason why); // exchange and connection
+void h1_server_close_soon(struct h1_server *s);                   // after what is queued
+void h1_server_arm(struct h1_server *s, uint64_t timeout_ns);

@@ -1,0 +1,323 @@
+// Receiving side of h1_server: bytes -> request heads, bodies, trailers. One request at a time;
+// bytes of the following ones wait in s->next. Every slice comes with one reference of its
+// buffer, which feed() gives back at its end; what is passed on takes one of its own.
+#include "core/check.h"
+#include "proto/h1_server_internal.h"
+
+// More than this of pipelined requests, and the client is not read until they are served.
+#define NEXT_MAX (16u * 1024u)
+
+static struct chunk chunk_of(struct h1_server *s, struct slice bytes, uint16_t bid)
+{
+    if (bid < CHUNK_VOLATILE)
+        bufring_get(&s->tcp.worker->bufs, bid);
+    return (struct chunk){bytes, bid};
+}
+
+static void request_done(struct h1_server *s)
+{
+    s->stream.x->request_ended = true;
+    s->stream.x->request_end_ns = s->tcp.worker->now_ns;
+    h1_server_set_rx(s, SERVER_RX_DONE);
+}
+
+// ---- head
+
+static bool begin_request(struct h1_server *s)
+{
+    struct worker *w = s->tcp.worker;
+    struct exchange *x =
+        exchange_create(w, s->pools->exchanges, s->cfg->handler, s->cfg->proxy_bytes);
+    if (!x) {
+        worker_count(w, downstream_rq_rejected_memory);
+        h1_server_abort(s, RESET_OVERFLOW);
+        return false;
+    }
+    x->start_ns = w->now_ns;
+    x->down = &s->stream;
+    x->client = &s->peer;
+    x->client_ip = (struct slice){s->peer_ip, s->peer_ip_len};
+    x->local = &s->local;
+    s->stream.x = x;
+    s->headbuf.base = NULL;
+    h1_server_set_rx(s, SERVER_RX_HEAD);
+    return true;
+}
+
+// Where the connection's own end is needed (logs) it is asked for once.
+static void learn_local(struct h1_server *s)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    if (s->local.sa.sa_family != AF_UNSPEC)
+        return;
+    if (ring_getsockname(s->tcp.fd, &ss, &len) == 0 && len <= sizeof(struct sockaddr_un)) {
+        memcpy(&s->local, &ss, len);
+        s->local.len = len;
+    }
+}
+
+static void start_body(struct h1_server *s)
+{
+    if (s->rq.framing == H1_BODY_NONE ||
+        (s->rq.framing == H1_BODY_LENGTH && !s->rq.content_length)) {
+        request_done(s);
+        return;
+    }
+    h1_server_set_rx(s, SERVER_RX_BODY);
+    s->remaining = s->rq.content_length;
+    h1_chunked_init(&s->chunked);
+    h1_server_arm(s, s->cfg->stall_timeout_ns);
+}
+
+// HTTP/1.0 knows no Host: such a request is for the address it came to.
+static struct slice own_address(struct h1_server *s)
+{
+    char text[ADDR_TEXT_MAX];
+    size_t n = addr_format(&s->local, text, sizeof(text), true);
+    char *out = exchange_alloc(s->pools->exchanges, s->stream.x, n);
+    if (!out)
+        return (struct slice){NULL, 0};
+    memcpy(out, text, n);
+    return (struct slice){out, n};
+}
+
+static void head_complete(struct h1_server *s)
+{
+    struct exchange *x = s->stream.x;
+    struct head *h = &x->request;
+    struct field *host = head_find(h, FIELD_HOST);
+    x->version = h->minor_version ? HTTP_1_1 : HTTP_1_0;
+    h->scheme = SLICE("http");
+    learn_local(s);
+    h->authority = host ? field_value(host) : own_address(s);
+    x->upgrade = s->rq.connection_upgrade && head_find(h, FIELD_UPGRADE);
+    s->keep_alive = s->rq.keep_alive;
+    s->drain_left = 64u * 1024u;
+    s->tx = SERVER_TX_IDLE;
+    worker_count(s->tcp.worker, downstream_rq_total);
+    start_body(s);
+    x->handler->request_head(x, s->rx == SERVER_RX_DONE);
+}
+
+// Consumes head bytes from *in; false when the connection is done for.
+static bool feed_head(struct h1_server *s, struct slice *in)
+{
+    struct exchange *x = s->stream.x;
+    uint32_t before = s->headbuf.base ? s->headbuf.len : 0;
+    size_t n = h1_headbuf_fill(&s->headbuf, s->pools->exchanges, x, *in);
+    if (n == 0) {
+        h1_server_refuse(s, H1_TOO_LARGE, "http1.headers_too_large");
+        return false;
+    }
+    head_reset(&x->request);
+    enum err e =
+        h1_parse_request(s->headbuf.base, s->headbuf.len, &s->headbuf.scanned, &x->request, &s->rq);
+    if (e == MORE) {
+        *in = slice_from(*in, n);
+        x->request.method = (struct slice){NULL, 0};
+        if (before == 0)
+            h1_server_arm(s, s->cfg->head_timeout_ns);
+        return true;
+    }
+    if (e != OK) {
+        x->request.method = (struct slice){NULL, 0};
+        h1_server_refuse(s, s->rq.error, s->rq.details);
+        return false;
+    }
+    *in = slice_from(*in, s->rq.head_len - before);
+    h1_headbuf_keep(&s->headbuf, x, s->rq.head_len);
+    if (before > 0) // the timer was set for the head
+        h1_server_arm(s, s->cfg->stall_timeout_ns);
+    head_complete(s);
+    return true;
+}
+
+// ---- body
+
+// After an early response what is left of the request is dropped, if it is little.
+static void drop(struct h1_server *s, size_t len)
+{
+    if (len > s->drain_left) {
+        s->keep_alive = false;
+        h1_server_finish_if_done(s);
+        return;
+    }
+    s->drain_left -= (uint32_t)len;
+    h1_server_finish_if_done(s);
+}
+
+static void deliver(struct h1_server *s, struct slice data, uint16_t bid)
+{
+    struct exchange *x = s->stream.x;
+    x->request_body_bytes += data.len;
+    if (s->tx == SERVER_TX_DONE) {
+        drop(s, data.len);
+        return;
+    }
+    bool end = s->rx == SERVER_RX_DONE;
+    x->handler->request_data(x, chunk_of(s, data, bid), end);
+}
+
+static bool feed_length(struct h1_server *s, struct slice *in, uint16_t bid)
+{
+    struct slice data = *in;
+    if (data.len > s->remaining)
+        data.len = (size_t)s->remaining;
+    *in = slice_from(*in, data.len);
+    s->remaining -= data.len;
+    if (s->remaining == 0)
+        request_done(s);
+    deliver(s, data, bid);
+    return true;
+}
+
+static bool feed_chunked(struct h1_server *s, struct slice *in, uint16_t bid)
+{
+    struct slice data;
+    switch (h1_chunked_next(&s->chunked, in, &data)) {
+    case H1_CHUNK_DATA:
+        deliver(s, data, bid);
+        return true;
+    case H1_CHUNK_TRAILERS:
+        h1_server_set_rx(s, SERVER_RX_TRAILERS);
+        s->headbuf.base = NULL;
+        return true;
+    case H1_CHUNK_MORE:
+        return true;
+    default:
+        h1_server_refuse(s, H1_BAD_REQUEST, "http1.invalid_chunk");
+        return false;
+    }
+}
+
+// The request's own fields are not needed any more once the trailers are read: the head has been
+// sent, so its slots are used again.
+static bool feed_trailers(struct h1_server *s, struct slice *in)
+{
+    struct exchange *x = s->stream.x;
+    struct h1_message m;
+    uint32_t before = s->headbuf.base ? s->headbuf.len : 0;
+    if (in->len == 0)
+        return true;
+    size_t n = h1_headbuf_fill(&s->headbuf, s->pools->exchanges, x, *in);
+    static _Thread_local struct head trailers;
+    head_reset(&trailers);
+    enum err e = n ? h1_parse_trailers(s->headbuf.base, s->headbuf.len, &trailers, &m) : ERR_LIMIT;
+    if (e == MORE) {
+        *in = slice_from(*in, n);
+        return true;
+    }
+    if (e != OK) {
+        h1_server_refuse(s, n ? H1_BAD_REQUEST : H1_TOO_LARGE, "http1.invalid_trailers");
+        return false;
+    }
+    *in = slice_from(*in, m.head_len - before);
+    h1_headbuf_keep(&s->headbuf, x, m.head_len);
+    request_done(s);
+    if (s->tx == SERVER_TX_DONE) {
+        h1_server_finish_if_done(s);
+        return true;
+    }
+    if (trailers.field_count > 0) {
+        x->request_trailers = &trailers;
+        x->handler->request_trailers(x);
+    } else {
+        x->handler->request_data(x, (struct chunk){{NULL, 0}, CHUNK_STATIC}, true);
+    }
+    if (s->stream.x)
+        s->stream.x->request_trailers = NULL;
+    return true;
+}
+
+// ---- dispatch
+
+static bool keep_for_later(struct h1_server *s, struct slice *in)
+{
+    if (!bufq_append(&s->next, *in)) {
+        h1_server_abort(s, RESET_OVERFLOW);
+        return false;
+    }
+    *in = slice_from(*in, in->len);
+    if (s->next.bytes > NEXT_MAX && !s->paused) {
+        s->paused = true;
+        tcp_pause(&s->tcp);
+    }
+    return true;
+}
+
+// RFC 9112 section 2.2: an empty line before a request line is skipped.
+static void skip_empty_line(struct slice *in)
+{
+    while (in->len >= 2 && in->ptr[0] == '\r' && in->ptr[1] == '\n')
+        *in = slice_from(*in, 2);
+}
+
+static bool feed_one(struct h1_server *s, struct slice *in, uint16_t bid)
+{
+    switch (s->rx) {
+    case SERVER_RX_IDLE:
+        if (s->next.bytes > 0 && !s->again)
+            return keep_for_later(s, in);
+        skip_empty_line(in);
+        return in->len == 0 || begin_request(s);
+    case SERVER_RX_HEAD:
+        return feed_head(s, in);
+    case SERVER_RX_BODY:
+        return s->rq.framing == H1_BODY_CHUNKED ? feed_chunked(s, in, bid)
+                                                : feed_length(s, in, bid);
+    case SERVER_RX_TRAILERS:
+        return feed_trailers(s, in);
+    case SERVER_RX_DONE:
+        return keep_for_later(s, in);
+    case SERVER_RX_TUNNEL: {
+        struct slice all = *in;
+        *in = slice_from(*in, in->len);
+        deliver(s, all, bid);
+        return true;
+    }
+    default:
+        return false;
+    }
+}
+
+static void feed(struct h1_server *s, struct slice in, uint16_t bid)
+{
+    while (in.len > 0 && s->rx != SERVER_RX_CLOSED && feed_one(s, &in, bid))
+        continue;
+}
+
+void h1_server_on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n)
+{
+    struct h1_server *s = server_of_tcp(t);
+    s->in_feed = true;
+    for (uint32_t i = 0; i < n; i++) {
+        feed(s, data[i], bids[i]);
+        bufring_put(&t->worker->bufs, bids[i]);
+    }
+    s->in_feed = false;
+    if (s->again && s->rx == SERVER_RX_IDLE)
+        h1_server_next_request(s);
+}
+
+// Serves what waits in `next` piece by piece. Not recursive: an exchange that ends while one is
+// being fed only asks for another round.
+void h1_server_next_request(struct h1_server *s)
+{
+    s->again = true;
+    if (s->in_feed)
+        return;
+    s->in_feed = true;
+    while (s->next.bytes > 0 && s->rx != SERVER_RX_CLOSED && s->rx != SERVER_RX_DONE) {
+        struct iovec iov;
+        check(bufq_peek(&s->next, &iov, 1) == 1);
+        struct slice in = {iov.iov_base, iov.iov_len};
+        while (in.len > 0 && s->rx != SERVER_RX_CLOSED && s->rx != SERVER_RX_DONE)
+            if (!feed_one(s, &in, CHUNK_VOLATILE))
+                break;
+        if (s->next.bytes > 0) // an abort has cleared it
+            bufq_consume(&s->next, iov.iov_len - in.len);
+    }
+    s->in_feed = false;
+    s->again = false;
+}

@@ -1,0 +1,237 @@
+// Sending side of h1_server: response heads, bodies, trailers, refusals; the stream_ops of a
+// client's connection.
+#include "core/check.h"
+#include "proto/h1_server_internal.h"
+
+// Never ends the exchange inside the call that sends: its handler still uses it.
+static void tx_failed(struct h1_server *s)
+{
+    worker_count(s->tcp.worker, downstream_rq_rejected_memory);
+    s->tx_failed = true;
+    h1_server_arm(s, 0);
+}
+
+static bool body_allowed(const struct exchange *x, uint32_t status)
+{
+    return status >= 200 && status != 204 && status != 304 &&
+           !slice_eq(x->request.method, SLICE("HEAD"));
+}
+
+// How this response is delimited towards this client (RFC 9112 section 6).
+static enum h1_framing choose_framing(struct h1_server *s, struct head *h, bool end,
+                                      uint64_t *length)
+{
+    struct exchange *x = s->stream.x;
+    struct field *cl = head_find(h, FIELD_CONTENT_LENGTH);
+    if (h->status < 200 || h->status == 204)
+        return H1_BODY_NONE;
+    if (cl && slice_to_u64(field_value(cl), length))
+        return H1_BODY_LENGTH;
+    if (!body_allowed(x, h->status))
+        return H1_BODY_NONE;
+    if (end)
+        return H1_BODY_LENGTH; // of 0
+    return x->version == HTTP_1_0 ? H1_BODY_UNTIL_CLOSE : H1_BODY_CHUNKED;
+}
+
+static void response_done(struct h1_server *s)
+{
+    struct exchange *x = s->stream.x;
+    s->tx = SERVER_TX_DONE;
+    x->response_ended = true;
+    x->end_ns = s->tcp.worker->now_ns;
+    tcp_flush(&s->tcp);
+    h1_server_finish_if_done(s);
+}
+
+// Whether the client must be cut off because of what it still has to send: more than is worth
+// reading, or perhaps nothing at all after an unanswered Expect (RFC 9110 section 10.1.1).
+static bool body_will_not_come(struct h1_server *s)
+{
+    struct exchange *x = s->stream.x;
+    if (s->rx == SERVER_RX_DONE)
+        return false;
+    if (x->request_body_bytes == 0 && head_find(&x->request, FIELD_EXPECT))
+        return true;
+    return s->rq.framing == H1_BODY_LENGTH && s->remaining > s->drain_left;
+}
+
+static void send_head(struct stream *st, struct head *h, bool end)
+{
+    struct h1_server *s = server_of_stream(st);
+    struct exchange *x = st->x;
+    uint64_t length = 0;
+    enum h1_framing framing = choose_framing(s, h, end, &length);
+    bool final = h->status >= 200 || h->status == 101;
+    if (s->tx_failed)
+        return;
+    check(s->tx == SERVER_TX_IDLE);
+    if (final) {
+        if (body_will_not_come(s) || framing == H1_BODY_UNTIL_CLOSE || s->draining ||
+            x->drop_connection)
+            s->keep_alive = false;
+        x->response_status = h->status;
+        x->response_started = true;
+        s->tx = SERVER_TX_BODY;
+        s->tx_framing = framing;
+    } else if (x->version == HTTP_1_0) {
+        return; // RFC 9110 section 15.2: no 1xx to an HTTP/1.0 client
+    }
+    if (!h1_write_response(&s->tcp.out, h, framing, length, final ? s->keep_alive : true,
+                           h->status == 101, x->version == HTTP_1_0 ? 0 : 1)) {
+        tx_failed(s);
+        return;
+    }
+    tcp_flush(&s->tcp);
+    if (final && end)
+        response_done(s);
+}
+
+static void send_data(struct stream *st, struct chunk c, bool end)
+{
+    struct h1_server *s = server_of_stream(st);
+    struct bufq *out = &s->tcp.out;
+    if (s->tx_failed) {
+        chunk_release(s->tcp.worker, c);
+        return;
+    }
+    check(s->tx == SERVER_TX_BODY || s->tx == SERVER_TX_TUNNEL);
+    st->x->response_body_bytes += c.bytes.len;
+    bool chunked = s->tx == SERVER_TX_BODY && s->tx_framing == H1_BODY_CHUNKED;
+    bool ok = true;
+    if (c.bytes.len > 0) {
+        ok = !chunked || h1_write_chunk_start(out, c.bytes.len);
+        ok = chunk_queue(out, c) && ok;
+        ok = ok && (!chunked || h1_write_chunk_end(out));
+    } else {
+        chunk_release(s->tcp.worker, c);
+    }
+    if (ok && end && chunked)
+        ok = h1_write_last_chunk(out, NULL);
+    if (!ok) {
+        tx_failed(s);
+        return;
+    }
+    if (end && s->tx == SERVER_TX_TUNNEL) {
+        s->keep_alive = false;
+        tcp_shutdown(&s->tcp);
+        s->stream.x->response_ended = true;
+        return;
+    }
+    tcp_flush(&s->tcp);
+    if (end)
+        response_done(s);
+}
+
+static void send_trailers(struct stream *st, struct head *trailers)
+{
+    struct h1_server *s = server_of_stream(st);
+    if (s->tx_failed)
+        return;
+    check(s->tx == SERVER_TX_BODY);
+    if (s->tx_framing == H1_BODY_CHUNKED && !h1_write_last_chunk(&s->tcp.out, trailers)) {
+        tx_failed(s);
+        return;
+    }
+    response_done(s);
+}
+
+// The gateway gives the response up (its upstream died half-way, or it is over its time): what is
+// queued still goes out, the end of the message does not.
+static void reset(struct stream *st, enum reset_reason why)
+{
+    struct h1_server *s = server_of_stream(st);
+    struct exchange *x = st->x;
+    (void)why;
+    x->end_ns = s->tcp.worker->now_ns;
+    x->handler->response_sent(x);
+    st->x = NULL;
+    x->down = NULL;
+    exchange_destroy(s->pools->exchanges, x);
+    h1_server_close_soon(s);
+}
+
+static void pause(struct stream *st)
+{
+    struct h1_server *s = server_of_stream(st);
+    if (!s->paused) {
+        s->paused = true;
+        tcp_pause(&s->tcp);
+    }
+}
+
+static void resume(struct stream *st)
+{
+    struct h1_server *s = server_of_stream(st);
+    if (s->paused) {
+        s->paused = false;
+        tcp_resume(&s->tcp);
+    }
+}
+
+static bool writable(const struct stream *st)
+{
+    return server_of_stream(st)->tcp.out.bytes < TCP_HIGH_WATER;
+}
+
+// The 101 has been sent: what the client has sent after its request goes through now.
+static void tunnel(struct stream *st)
+{
+    struct h1_server *s = server_of_stream(st);
+    h1_server_set_rx(s, SERVER_RX_TUNNEL);
+    s->tx = SERVER_TX_TUNNEL;
+    s->keep_alive = false;
+    h1_server_arm(s, s->cfg->idle_timeout_ns);
+    resume(st);
+    if (s->next.bytes > 0)
+        h1_server_next_request(s);
+}
+
+const struct stream_ops h1_server_stream_ops = {
+    .send_head = send_head,
+    .send_data = send_data,
+    .send_trailers = send_trailers,
+    .reset = reset,
+    .pause = pause,
+    .resume = resume,
+    .writable = writable,
+    .tunnel = tunnel,
+};
+
+// A request that cannot be served because of how it is written: a reply whose body is the
+// reason phrase, and the connection ends. If the handler knows of the exchange it is told.
+void h1_server_refuse(struct h1_server *s, enum h1_error error, const char *details)
+{
+    struct exchange *x = s->stream.x;
+    struct worker *w = s->tcp.worker;
+    bool known = x && x->request.method.ptr;
+    bool started = x && x->response_started;
+    if ((int)error == H1_TOO_LARGE)
+        worker_count(w, downstream_rq_head_too_large);
+    else if ((int)error != 408)
+        worker_count(w, downstream_rq_malformed);
+    if (x) {
+        x->details = details;
+        x->response_flags |= FLAG_DOWNSTREAM_PROTOCOL;
+        x->response_status = started ? x->response_status : (uint32_t)error;
+        x->end_ns = w->now_ns;
+        if (known)
+            x->handler->request_reset(x, RESET_PROTOCOL);
+        else
+            x->handler->request_refused(x);
+        s->stream.x = NULL;
+        x->down = NULL;
+        exchange_destroy(s->pools->exchanges, x);
+    }
+    if (!started) {
+        static _Thread_local struct head h;
+        struct slice reason = http_reason((uint32_t)error);
+        head_reset(&h);
+        h.status = (uint32_t)error;
+        if (head_add(&h, FIELD_CONTENT_TYPE, SLICE("text/plain")) == OK &&
+            head_add(&h, FIELD_SERVER, SLICE("sluice")) == OK &&
+            h1_write_response(&s->tcp.out, &h, H1_BODY_LENGTH, reason.len, false, false, 1))
+            (void)!bufq_append(&s->tcp.out, reason);
+    }
+    h1_server_close_soon(s);
+}

@@ -1,0 +1,50 @@
+// What happens to one exchange: route, choose, try, retry, answer. proxy_handler is what every
+// codec reports to.
+#pragma once
+#include "core/listener.h"
+#include "proto/exchange.h"
+#include "proxy/runtime.h"
+
+struct proxy_exchange { // behind the exchange, in its block
+    struct exchange *x;
+    struct proxy_worker *pw;
+    struct proxy_listener *listener;
+    struct snapshot *snapshot; // pinned
+    const struct listener_config *listener_cfg;
+    const struct route *route; // NULL: none matched
+    const struct route_target *target;
+    const struct cluster_config *cluster; // of the snapshot
+    struct endpoint *endpoint;            // of the try in flight; may be freed once it has ended
+    const struct endpoint *avoid;         // the last one tried, only compared, never followed
+    struct slice endpoint_text;           // "127.0.0.1:9080", for the log
+    struct bufq held;                     // request body while no connection is ready
+    struct timer route_timeout, try_timeout, backoff;
+    uint32_t attempts; // tries begun
+    uint32_t retries_left;
+    bool body_sent; // part of the request's body has left: no further try
+    bool held_end;
+    const struct field *held_trailers; // they came before the head could be sent; NULL = none
+    uint32_t held_trailer_count;
+    bool head_sent;
+    bool retry_pending, pool_retried, on_endpoint, on_reused;
+    bool down_paused, up_paused;
+    enum reset_reason last_reset;
+    struct slice original_path, original_authority; // for the access log: as received
+    struct slice request_id;
+};
+
+struct proxy_listener { // of one worker
+    struct list_node link;
+    struct listener listener;
+    struct proxy_worker *pw;
+    uint32_t id; // snapshot.listener_by_id
+    uint32_t connections;
+    struct h1_server_config server_cfg;
+};
+
+extern const struct exchange_handler proxy_handler;
+
+static inline struct proxy_exchange *proxy_of(const struct exchange *x)
+{
+    return (struct proxy_exchange *)x->proxy;
+}

@@ -1,0 +1,42 @@
+// What the files of the exchange's handler share. Not for anyone else.
+#pragma once
+#include "proxy/proxy.h"
+
+// request.c
+void proxy_request_head(struct exchange *x, bool end);
+// forward.c: tries
+void proxy_try(struct exchange *x); // chooses an endpoint and sends; answers itself when it cannot
+void proxy_release_upstream(struct exchange *x); // resets a try in flight
+void proxy_upstream_ready(struct exchange *x);
+void proxy_upstream_reset(struct exchange *x, enum reset_reason why);
+void proxy_request_data(struct exchange *x, struct chunk c, bool end);
+void proxy_request_trailers(struct exchange *x);
+void proxy_upstream_writable(struct exchange *x);
+void proxy_arm_timeouts(struct exchange *x);
+// retry.c
+bool proxy_should_retry_reset(struct exchange *x, enum reset_reason why);
+bool proxy_should_retry_status(struct exchange *x);
+void proxy_schedule_retry(struct exchange *x);
+void proxy_timers_init(struct exchange *x);
+void proxy_timers_cancel(struct exchange *x);
+// response.c
+void proxy_response_head(struct exchange *x, bool end);
+void proxy_response_data(struct exchange *x, struct chunk c, bool end);
+void proxy_response_trailers(struct exchange *x);
+void proxy_downstream_writable(struct exchange *x);
+// local_reply.c: answers by itself; the exchange may be gone when these return.
+void proxy_reply(struct exchange *x, uint32_t status, struct slice body, uint32_t flag,
+                 const char *details);
+void proxy_reply_location(struct exchange *x, uint32_t status, struct slice location);
+void proxy_reply_direct(struct exchange *x);
+// headers.c
+int proxy_edit_head(struct exchange *x, struct head *h, const struct header_edit *e);
+int proxy_request_fields(struct exchange *x);
+int proxy_response_fields(struct exchange *x, struct head *h);
+void proxy_drop_connection_fields(struct head *h); // fields named by Connection, and itself
+void proxy_drop_unsafe_trailers(struct head *h);
+// runtime.c
+struct upstream_cluster *proxy_worker_cluster(struct proxy_worker *pw, const struct snapshot *s,
+                                              const struct cluster_config *cfg);
+struct exchange_pools *proxy_pools(struct exchange *x);
+char *proxy_alloc(struct exchange *x, size_t len);

@@ -1,0 +1,391 @@
+// The control thread's side: loading, compiling, opening sockets, publishing, reclaiming,
+// draining, stopping. A reload happens whole or not at all: every socket of the new snapshot is
+// open before it is published. Workers are told by messages; each wakes, adopts the
+// snapshot and lets go of the old one, which is freed when no worker can read it (RCU) and none
+// pins it.
+#include "proxy/runtime.h"
+#include "core/check.h"
+#include "core/clock.h"
+#include "core/listener.h"
+#include "core/log.h"
+#include "proxy/runtime_internal.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define BACKLOG 4096
+
+// ---- messages to a worker
+
+enum task { TASK_WAKE, TASK_ADD_LISTENER, TASK_REMOVE_LISTENER, TASK_DRAIN };
+
+struct task_message {
+    struct message message;
+    enum task task;
+    uint32_t listener_id;
+    int fd;
+};
+
+static void deliver(struct message *m, void *worker)
+{
+    struct task_message *t = container_of(m, struct task_message, message);
+    struct proxy_worker *pw = ((struct worker *)worker)->app;
+    switch (t->task) {
+    case TASK_ADD_LISTENER:
+        if (pw->draining || pw->stopping)
+            close(t->fd);
+        else
+            runtime_worker_add_listener(pw, t->listener_id, t->fd);
+        break;
+    case TASK_REMOVE_LISTENER:
+        runtime_worker_remove_listener(pw, t->listener_id);
+        break;
+    case TASK_DRAIN:
+        runtime_worker_drain(pw);
+        break;
+    default: // the turn that follows adopts the snapshot
+        break;
+    }
+    free(t);
+}
+
+static void tell(struct proxy_worker *pw, enum task task, uint32_t listener_id, int fd)
+{
+    struct task_message *t = calloc(1, sizeof(*t));
+    check(t);
+    *t = (struct task_message){{NULL, deliver}, task, listener_id, fd};
+    mailbox_send(&pw->worker.mailbox, &t->message);
+}
+
+static void tell_all(struct runtime *rt, enum task task, uint32_t listener_id)
+{
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        tell(rt->workers[i], task, listener_id, -1);
+}
+
+// ---- start
+
+static void default_config(struct runtime_config *c)
+{
+    if (!c->workers)
+        c->workers = worker_cpu_count();
+    if (c->workers > RCU_MAX_WORKERS)
+        c->workers = RCU_MAX_WORKERS;
+    if (!c->head_timeout_ns)
+        c->head_timeout_ns = 30 * NS_PER_S;
+    if (!c->idle_timeout_ns)
+        c->idle_timeout_ns = 3600 * NS_PER_S;
+    if (!c->stall_timeout_ns)
+        c->stall_timeout_ns = 300 * NS_PER_S;
+    if (!c->max_connections)
+        c->max_connections = 50000;
+}
+
+enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg)
+{
+    memset(rt, 0, sizeof(*rt));
+    rt->cfg = *cfg;
+    default_config(&rt->cfg);
+    rcu_init(&rt->rcu, rt->cfg.workers);
+    stat_registry_init(&rt->stats);
+    rt->start_unix_s = clock_realtime_ns() / NS_PER_S;
+    rt->workers = calloc(rt->cfg.workers, sizeof(*rt->workers));
+    check(rt->workers);
+    for (uint32_t i = 0; i < rt->cfg.workers; i++) {
+        enum err e = runtime_worker_create(rt, i, &rt->workers[i]);
+        if (e == OK)
+            e = worker_start(&rt->workers[i]->worker);
+        if (e != OK) {
+            log_error("worker_start_failed", "worker=%u error=%s errno=%d", i, err_name(e), errno);
+            return e;
+        }
+        rt->worker_count++;
+    }
+    return OK;
+}
+
+// ---- listeners of a snapshot
+
+struct new_sockets {
+    uint32_t *ids; // listener number of each
+    int *fds;      // worker_count for each
+    uint32_t count;
+};
+
+static uint32_t find_record(struct runtime *rt, const struct addr *a)
+{
+    for (uint32_t i = 0; i < rt->listener_count; i++)
+        if (rt->listeners[i].used && addr_eq(&rt->listeners[i].addr, a))
+            return i;
+    return UINT32_MAX;
+}
+
+static uint32_t add_record(struct runtime *rt, const struct listener_config *lc)
+{
+    uint32_t i = 0;
+    while (i < rt->listener_count && rt->listeners[i].used)
+        i++;
+    if (i == rt->listener_count) {
+        rt->listeners = realloc(rt->listeners, (i + 1u) * sizeof(*rt->listeners));
+        check(rt->listeners);
+        rt->listener_count++;
+    }
+    char *name = malloc(lc->name.len + 1);
+    check(name);
+    memcpy(name, lc->name.ptr, lc->name.len);
+    rt->listeners[i] =
+        (struct listener_record){lc->addr, {name, lc->name.len}, .used = true, .seen = true};
+    return i;
+}
+
+static void drop_record(struct runtime *rt, uint32_t i)
+{
+    free((void *)(uintptr_t)rt->listeners[i].name.ptr);
+    rt->listeners[i] = (struct listener_record){0};
+}
+
+static bool open_sockets(struct runtime *rt, const struct listener_config *lc, int *fds,
+                         struct findings *out)
+{
+    char text[ADDR_TEXT_MAX];
+    struct pos nowhere = {NULL, 0, 0};
+    for (uint32_t w = 0; w < rt->worker_count; w++) {
+        fds[w] = listener_open(&lc->addr, BACKLOG);
+        if (fds[w] >= 0)
+            continue;
+        size_t n = addr_format(&lc->addr, text, sizeof(text), true);
+        finding_add(out, SEVERITY_ERROR, NULL, nowhere, NULL,
+                    "cannot listen on %.*s: %s (is another process using it, or is it below 1024 "
+                    "and the process not privileged?)",
+                    (int)n, text, strerror(-fds[w]));
+        while (w-- > 0)
+            close(fds[w]);
+        return false;
+    }
+    return true;
+}
+
+static void undo_sockets(struct runtime *rt, struct new_sockets *ns)
+{
+    for (uint32_t i = 0; i < ns->count; i++) {
+        for (uint32_t w = 0; w < rt->worker_count; w++)
+            close(ns->fds[i * rt->worker_count + w]);
+        drop_record(rt, ns->ids[i]);
+    }
+}
+
+// Opens what the snapshot needs and does not have yet, and numbers its listeners. All or nothing.
+static bool prepare_listeners(struct runtime *rt, struct snapshot *s, struct new_sockets *ns,
+                              struct findings *out)
+{
+    uint32_t n = s->routes.listener_count;
+    bool ok = true;
+    ns->ids = calloc(n + 1u, sizeof(*ns->ids));
+    ns->fds = calloc((size_t)(n + 1u) * rt->worker_count, sizeof(*ns->fds));
+    check(ns->ids && ns->fds);
+    for (uint32_t i = 0; i < rt->listener_count; i++)
+        rt->listeners[i].seen = false;
+    for (uint32_t i = 0; i < n; i++) {
+        struct listener_config *lc = s->routes.listeners[i];
+        uint32_t id = find_record(rt, &lc->addr);
+        if (id != UINT32_MAX) {
+            rt->listeners[id].seen = true;
+            continue;
+        }
+        if (!open_sockets(rt, lc, ns->fds + (size_t)ns->count * rt->worker_count, out)) {
+            ok = false;
+            continue; // name every address that cannot be had
+        }
+        ns->ids[ns->count++] = add_record(rt, lc);
+    }
+    if (!ok)
+        undo_sockets(rt, ns);
+    return ok;
+}
+
+static void number_listeners(struct runtime *rt, struct snapshot *s)
+{
+    s->listener_ids = rt->listener_count;
+    s->listener_by_id = arena_array(&s->arena, struct listener_config *, rt->listener_count + 1u);
+    for (uint32_t i = 0; i < s->routes.listener_count; i++)
+        s->listener_by_id[find_record(rt, &s->routes.listeners[i]->addr)] = s->routes.listeners[i];
+}
+
+static void apply_listeners(struct runtime *rt, const struct new_sockets *ns)
+{
+    char text[ADDR_TEXT_MAX];
+    for (uint32_t i = 0; i < ns->count; i++) {
+        const struct listener_record *r = &rt->listeners[ns->ids[i]];
+        for (uint32_t w = 0; w < rt->worker_count; w++)
+            tell(rt->workers[w], TASK_ADD_LISTENER, ns->ids[i], ns->fds[i * rt->worker_count + w]);
+        size_t n = addr_format(&r->addr, text, sizeof(text), true);
+        log_info("listening", "name=%.*s addr=%.*s", SLICE_FMT(r->name), (int)n, text);
+    }
+    for (uint32_t i = 0; i < rt->listener_count; i++) {
+        if (!rt->listeners[i].used || rt->listeners[i].seen)
+            continue;
+        tell_all(rt, TASK_REMOVE_LISTENER, i);
+        log_info("listener_closed", "name=%.*s", SLICE_FMT(rt->listeners[i].name));
+        drop_record(rt, i);
+    }
+}
+
+// ---- snapshot
+
+static struct slice route_stat_name(const struct virtual_host *vh, const struct route *r, char *buf,
+                                    size_t cap)
+{
+    struct slice host = virtual_host_name(vh);
+    struct slice what = r->name.len ? r->name : r->match_text;
+    int n = snprintf(buf, cap, "%.*s/%.*s/%.*s", SLICE_FMT(r->virtual_service), SLICE_FMT(host),
+                     SLICE_FMT(what));
+    return (struct slice){buf, n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1};
+}
+
+static void register_route_stats(struct runtime *rt, struct snapshot *s,
+                                 const struct route_table *t)
+{
+    char buf[512];
+    for (uint32_t h = 0; h < t->host_count; h++) {
+        const struct virtual_host *vh = t->hosts[h];
+        for (uint32_t i = 0; i < virtual_host_route_count(vh); i++) {
+            const struct route *r = virtual_host_route(vh, i);
+            s->route_stats[r->stat_id] =
+                stat_register(&rt->stats, STAT_ROUTE, route_stat_name(vh, r, buf, sizeof(buf)));
+        }
+    }
+}
+
+static void register_stats(struct runtime *rt, struct snapshot *s)
+{
+    const struct route_config *rc = &s->routes;
+    s->listener_stats = arena_array(&s->arena, uint32_t, rc->listener_count + 1u);
+    s->route_stats = arena_array(&s->arena, uint32_t, rc->route_count + 1u);
+    s->cluster_stats = arena_array(&s->arena, uint32_t, rc->clusters.count + 1u);
+    for (uint32_t i = 0; i < rc->listener_count; i++) {
+        struct listener_config *lc = rc->listeners[i];
+        s->listener_stats[lc->stat_id] = stat_register(&rt->stats, STAT_LISTENER, lc->name);
+        if (lc->routes)
+            register_route_stats(rt, s, lc->routes);
+    }
+    for (uint32_t i = 0; i < rc->clusters.count; i++)
+        s->cluster_stats[i] =
+            stat_register(&rt->stats, STAT_CLUSTER, rc->clusters.clusters[i]->name);
+}
+
+static struct snapshot *build(struct runtime *rt, struct findings *out)
+{
+    struct model *m = NULL;
+    struct snapshot *s = NULL;
+    enum err e = load_documents(rt->cfg.inputs, rt->cfg.input_count, &rt->cfg.load, &m, out);
+    if (e == OK) {
+        struct compile_options options = {rt->cfg.labels};
+        s = aligned_alloc(64, (sizeof(*s) + 63u) & ~(size_t)63u);
+        check(s);
+        memset(s, 0, sizeof(*s));
+        arena_init(&s->arena, 0);
+        if (route_compile(m, &options, &s->arena, out, &s->routes) != OK) {
+            snapshot_destroy(s);
+            s = NULL;
+        }
+    }
+    model_destroy(m);
+    return s;
+}
+
+static void publish(struct runtime *rt, struct snapshot *s)
+{
+    s->generation = ++rt->generation;
+    struct snapshot *old = atomic_exchange_explicit(&rt->current, s, memory_order_acq_rel);
+    if (old) {
+        old->retire_epoch = rcu_advance(&rt->rcu);
+        old->next_retired = rt->retired;
+        rt->retired = old;
+    }
+    atomic_fetch_add(&rt->snapshots_alive, 1);
+    tell_all(rt, TASK_WAKE, 0);
+}
+
+enum err runtime_load(struct runtime *rt, struct findings *out)
+{
+    uint64_t began = clock_monotonic_ns();
+    struct new_sockets ns = {0};
+    struct snapshot *s = build(rt, out);
+    bool ok = s && prepare_listeners(rt, s, &ns, out);
+    atomic_store(&rt->config_findings, out->count);
+    if (ok) {
+        number_listeners(rt, s);
+        register_stats(rt, s);
+        s->built_ns = clock_monotonic_ns() - began;
+        publish(rt, s);
+        apply_listeners(rt, &ns);
+        atomic_fetch_add(&rt->reload_successes, 1);
+        atomic_store(&rt->last_reload_unix_s, clock_realtime_ns() / NS_PER_S);
+        atomic_store(&rt->ready, true);
+    } else {
+        snapshot_destroy(s);
+        atomic_fetch_add(&rt->reload_failures, 1);
+    }
+    free(ns.ids);
+    free(ns.fds);
+    return ok ? OK : ERR_INVALID;
+}
+
+void runtime_reclaim(struct runtime *rt)
+{
+    struct snapshot **at = &rt->retired;
+    while (*at) {
+        struct snapshot *s = *at;
+        if (rcu_passed(&rt->rcu, s->retire_epoch) && !snapshot_pinned(s, rt->worker_count)) {
+            *at = s->next_retired;
+            snapshot_destroy(s);
+            atomic_fetch_sub(&rt->snapshots_alive, 1);
+        } else {
+            at = &s->next_retired;
+        }
+    }
+}
+
+// ---- end
+
+void runtime_drain(struct runtime *rt)
+{
+    if (atomic_exchange(&rt->draining, true))
+        return;
+    tell_all(rt, TASK_DRAIN, 0);
+}
+
+bool runtime_drained(const struct runtime *rt)
+{
+    return runtime_counter(rt, COUNTER_downstream_cx_active) == 0;
+}
+
+void runtime_stop(struct runtime *rt)
+{
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        worker_request_stop(&rt->workers[i]->worker);
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        worker_join(&rt->workers[i]->worker);
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        runtime_worker_destroy(rt->workers[i]);
+    while (rt->retired) {
+        struct snapshot *s = rt->retired;
+        rt->retired = s->next_retired;
+        snapshot_destroy(s);
+    }
+    snapshot_destroy(atomic_load(&rt->current));
+    for (uint32_t i = 0; i < rt->listener_count; i++)
+        if (rt->listeners[i].used)
+            drop_record(rt, i);
+    free(rt->listeners);
+    free(rt->workers);
+    stat_registry_fini(&rt->stats);
+}
+
+uint64_t runtime_counter(const struct runtime *rt, enum counter_id id)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        sum += counter_read(&rt->workers[i]->worker.counters.c[id]);
+    return sum;
+}

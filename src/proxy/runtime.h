@@ -1,0 +1,83 @@
+// The running process: workers, the published snapshot, statistics. Made by main, driven by the
+// control thread (control.c); workers see it through struct proxy_worker.
+#pragma once
+#include "config/load.h"
+#include "core/rcu.h"
+#include "core/worker.h"
+#include "proto/h1_server.h"
+#include "proto/http.h"
+#include "proxy/snapshot.h"
+#include "proxy/stats.h"
+#include "upstream/cluster.h"
+
+struct exchange;
+struct runtime;
+
+struct runtime_config {
+    const struct load_input *inputs;
+    uint32_t input_count;
+    struct load_options load;
+    struct label_map labels;
+    uint32_t workers;
+    uint64_t drain_time_ns;
+    uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns;
+    uint32_t max_connections; // per worker
+    // Called on the worker when an exchange has ended (access log); may be NULL.
+    void (*on_exchange_end)(void *arg, uint32_t worker, const struct exchange *x);
+    void *on_exchange_end_arg;
+};
+
+struct proxy_listener;
+
+struct proxy_worker { // what proxy/ keeps for each worker
+    struct worker worker;
+    struct runtime *runtime;
+    struct tcp_pools tcp;
+    struct exchange_pools exchanges;
+    struct h1_server_pools servers;
+    struct h1_client_pools clients;
+    struct stat_table *stats;
+    const struct snapshot *adopted;     // the snapshot that `clusters` and `listeners` belong to
+    struct upstream_cluster **clusters; // by cluster index of `adopted`, filled on first use
+    struct map clusters_by_name;        // all of this worker
+    struct list_node listeners;         // struct proxy_listener
+    bool draining, stopping;
+    uint64_t date_unix_s; // what `date` says
+    char date[HTTP_DATE_BYTES];
+};
+
+struct listener_record { // control thread
+    struct addr addr;
+    struct slice name; // own copy
+    bool used, seen;
+};
+
+struct runtime {
+    struct runtime_config cfg;
+    struct rcu rcu;
+    _Atomic(struct snapshot *) current; // NULL until the first one
+    struct snapshot *retired;           // waiting for readers and pins
+    struct stat_registry stats;
+    struct proxy_worker **workers;
+    uint32_t worker_count;
+    uint64_t generation;
+    struct listener_record *listeners; // index = listener number
+    uint32_t listener_count;
+    // For listings and metrics: written by the control thread.
+    _Atomic uint64_t reload_successes, reload_failures, last_reload_unix_s, config_findings,
+        snapshots_alive;
+    _Atomic bool ready, draining;
+    uint64_t start_unix_s;
+};
+
+// Allocates workers and starts their threads; no listener yet. ERR_IO with a logged sentence.
+enum err runtime_start(struct runtime *g, const struct runtime_config *cfg) must_use;
+// Reads the documents, compiles, publishes. ERR_INVALID keeps what was; findings go to `out`.
+enum err runtime_load(struct runtime *g, struct findings *out) must_use;
+void runtime_reclaim(struct runtime *g); // frees snapshots nobody reads any more; call regularly
+void runtime_drain(struct runtime *g);   // stops accepting, ends keep-alive
+bool runtime_drained(const struct runtime *g); // no client connection is left
+void runtime_stop(struct runtime *g);          // stops and joins the workers, frees everything
+
+// The sum over all workers; any thread.
+uint64_t runtime_counter(const struct runtime *g, enum counter_id id);

@@ -1,0 +1,12 @@
+// What runtime.c and runtime_worker.c share. Not for anyone else.
+#pragma once
+#include "proxy/proxy.h"
+
+enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_worker **out);
+void runtime_worker_destroy(struct proxy_worker *pw); // after its thread has been joined
+void runtime_worker_on_turn(struct worker *w);
+bool runtime_worker_on_stop(struct worker *w);
+// On the worker's thread.
+void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd);
+void runtime_worker_remove_listener(struct proxy_worker *pw, uint32_t id);
+void runtime_worker_drain(struct proxy_worker *pw);

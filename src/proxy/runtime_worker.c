@@ -1,0 +1,218 @@
+// A worker's part of the runtime: adopting snapshots, its clusters, its listeners, accepting.
+// Everything here runs on the worker's thread. Invariant: `adopted` is pinned by this worker, so
+// it may be read at any time, whatever the RCU phase; the published pointer is read only
+// between rcu_online and the next quiescent state (on_turn).
+#include "core/check.h"
+#include "core/log.h"
+#include "proxy/proxy_internal.h"
+#include "proxy/runtime_internal.h"
+#include <stdlib.h>
+
+// ---- clusters
+
+static struct upstream_cluster *cluster_by_name(struct proxy_worker *pw,
+                                                const struct cluster_config *cfg)
+{
+    struct upstream_cluster *c = map_get(&pw->clusters_by_name, cfg->name);
+    if (c && c->settings_hash == cfg->settings_hash)
+        return c;
+    if (c)
+        cluster_retire(c);
+    c = cluster_create(&pw->worker, &pw->clients, cfg);
+    map_put(&pw->clusters_by_name, c->name, c);
+    return c;
+}
+
+struct upstream_cluster *proxy_worker_cluster(struct proxy_worker *pw, const struct snapshot *s,
+                                              const struct cluster_config *cfg)
+{
+    if (likely(s == pw->adopted)) {
+        struct upstream_cluster **slot = &pw->clusters[cfg->index];
+        if (unlikely(!*slot))
+            *slot = cluster_by_name(pw, cfg);
+        return *slot;
+    }
+    // An exchange that began before a reload: what its cluster has become since.
+    return map_get(&pw->clusters_by_name, cfg->name);
+}
+
+// The clusters in use move to the new snapshot or are retired; the others are made when needed.
+static void adopt_clusters(struct proxy_worker *pw, const struct snapshot *s)
+{
+    struct map kept;
+    struct map_entry *e;
+    map_init(&kept, NULL, pw->clusters_by_name.count + 16);
+    for (uint32_t i = 0; map_next(&pw->clusters_by_name, &i, &e);) {
+        struct upstream_cluster *c = e->value;
+        const struct cluster_config *cfg = map_get(&s->routes.clusters.by_name, c->name);
+        if (!cfg || cfg->settings_hash != c->settings_hash) {
+            cluster_retire(c);
+            continue;
+        }
+        cluster_update(c, cfg);
+        map_put(&kept, c->name, c);
+        pw->clusters[cfg->index] = c;
+    }
+    map_fini(&pw->clusters_by_name);
+    pw->clusters_by_name = kept;
+}
+
+static void adopt(struct proxy_worker *pw, struct snapshot *s)
+{
+    struct snapshot *old = (struct snapshot *)(uintptr_t)pw->adopted;
+    uint32_t id = pw->worker.cfg.id;
+    free(pw->clusters);
+    pw->clusters = calloc(s->routes.clusters.count + 1u, sizeof(*pw->clusters));
+    check(pw->clusters);
+    snapshot_pin(s, id);
+    pw->adopted = s;
+    adopt_clusters(pw, s);
+    if (old)
+        snapshot_unpin(old, id);
+}
+
+void runtime_worker_on_turn(struct worker *w)
+{
+    struct proxy_worker *pw = w->app;
+    struct snapshot *s = atomic_load_explicit(&pw->runtime->current, memory_order_acquire);
+    if (unlikely(s != pw->adopted) && s)
+        adopt(pw, s);
+}
+
+// ---- listeners
+
+static void free_listener_if_unused(struct proxy_listener *l)
+{
+    if (l->connections == 0 && l->listener.fd < 0)
+        free(l);
+}
+
+static void on_listener_closed(struct listener *core)
+{
+    struct proxy_listener *l = core->owner;
+    list_remove(&l->link);
+    free_listener_if_unused(l);
+}
+
+static void on_connection_closed(void *owner, struct worker *w)
+{
+    struct proxy_listener *l = owner;
+    (void)w;
+    check(l->connections > 0);
+    l->connections--;
+    free_listener_if_unused(l);
+}
+
+static void on_accept(struct listener *core, int fd)
+{
+    struct proxy_listener *l = core->owner;
+    if (h1_server_accept(&l->pw->worker, &l->pw->servers, &l->server_cfg, fd))
+        l->connections++;
+}
+
+void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd)
+{
+    struct proxy_listener *l = calloc(1, sizeof(*l));
+    const struct runtime_config *cfg = &pw->runtime->cfg;
+    check(l);
+    l->pw = pw;
+    l->id = id;
+    l->server_cfg = (struct h1_server_config){
+        .handler = &proxy_handler,
+        .proxy_bytes = sizeof(struct proxy_exchange),
+        .idle_timeout_ns = cfg->idle_timeout_ns,
+        .head_timeout_ns = cfg->head_timeout_ns,
+        .stall_timeout_ns = cfg->stall_timeout_ns,
+        .owner = l,
+        .on_closed = on_connection_closed,
+    };
+    l->listener.on_accept = on_accept;
+    l->listener.on_closed = on_listener_closed;
+    l->listener.owner = l;
+    list_insert_tail(&pw->listeners, &l->link);
+    listener_start(&l->listener, &pw->worker, fd);
+}
+
+void runtime_worker_remove_listener(struct proxy_worker *pw, uint32_t id)
+{
+    list_for_each_safe (n, tmp, &pw->listeners) {
+        struct proxy_listener *l = container_of(n, struct proxy_listener, link);
+        if (l->id == id && !l->listener.closing)
+            listener_close(&l->listener);
+    }
+}
+
+void runtime_worker_drain(struct proxy_worker *pw)
+{
+    pw->draining = true;
+    list_for_each_safe (n, tmp, &pw->listeners) {
+        struct proxy_listener *l = container_of(n, struct proxy_listener, link);
+        if (!l->listener.closing)
+            listener_close(&l->listener);
+    }
+    h1_server_drain_all(&pw->servers);
+}
+
+// ---- end
+
+// Called each turn once the worker is to stop; true when nothing is left in flight.
+bool runtime_worker_on_stop(struct worker *w)
+{
+    struct proxy_worker *pw = w->app;
+    if (!pw->stopping) {
+        pw->stopping = true;
+        runtime_worker_drain(pw);
+        h1_server_close_all(&pw->servers);
+        struct map_entry *e;
+        for (uint32_t i = 0; map_next(&pw->clusters_by_name, &i, &e);)
+            cluster_retire(e->value);
+        map_fini(&pw->clusters_by_name);
+        map_init(&pw->clusters_by_name, NULL, 16);
+    }
+    return list_empty(&pw->servers.all) && list_empty(&pw->listeners) &&
+           pw->clients.conns.in_use == 0;
+}
+
+#define MAX_CLIENT_CONNECTIONS 65536u
+#define MAX_OUTPUT_CHUNKS 65536u // of 4 KiB: 256 MiB a worker at most
+
+enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_worker **out)
+{
+    struct proxy_worker *pw = calloc(1, sizeof(*pw));
+    check(pw);
+    uint32_t max = rt->cfg.max_connections;
+    struct worker_config wc = {
+        .id = id,
+        .cpu = rt->cfg.workers <= worker_cpu_count() ? worker_nth_cpu(id) : -1,
+        .rcu = &rt->rcu,
+    };
+    pw->runtime = rt;
+    list_init(&pw->listeners);
+    map_init(&pw->clusters_by_name, NULL, 64);
+    tcp_pools_init(&pw->tcp, MAX_OUTPUT_CHUNKS);
+    exchange_pools_init(&pw->exchanges, max);
+    h1_server_pools_init(&pw->servers, max, &pw->tcp, &pw->exchanges);
+    h1_client_pools_init(&pw->clients, MAX_CLIENT_CONNECTIONS, &pw->tcp, &pw->exchanges);
+    pw->stats = stat_table_create();
+    enum err e = worker_init(&pw->worker, &wc);
+    pw->worker.app = pw;
+    pw->worker.on_turn = runtime_worker_on_turn;
+    pw->worker.on_stop = runtime_worker_on_stop;
+    *out = pw;
+    return e;
+}
+
+void runtime_worker_destroy(struct proxy_worker *pw)
+{
+    if (pw->adopted)
+        snapshot_unpin((struct snapshot *)(uintptr_t)pw->adopted, pw->worker.cfg.id);
+    free(pw->clusters);
+    map_fini(&pw->clusters_by_name);
+    h1_server_pools_fini(&pw->servers);
+    h1_client_pools_fini(&pw->clients);
+    exchange_pools_fini(&pw->exchanges);
+    tcp_pools_fini(&pw->tcp);
+    worker_fini(&pw->worker);
+    stat_table_destroy(pw->stats);
+    free(pw);
+}

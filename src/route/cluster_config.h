@@ -1,0 +1,43 @@
+// Clusters as compiled from Services, ServiceEntries and DestinationRules: one for each service,
+// port and subset, named as Istio names them, with their endpoints resolved. Immutable, in the
+// snapshot's arena.
+#pragma once
+#include "config/model.h"
+#include "core/addr.h"
+#include "core/map.h"
+
+enum lb_policy { LB_POLICY_LEAST_REQUEST, LB_POLICY_ROUND_ROBIN, LB_POLICY_RANDOM };
+
+struct endpoint_config {
+    struct addr addr;
+    uint32_t weight;       // 1 by default
+    struct slice locality; // region/zone/subzone, may be empty
+    struct slice text;     // "10.0.0.1:9080", for listings and logs
+};
+
+struct cluster_config {
+    struct slice name;   // "outbound|9080|v1|productpage.istio.svc.cluster.local"
+    struct slice host;   // the FQDN
+    struct slice subset; // may be empty
+    uint32_t port;
+    uint32_t index; // in cluster_table.clusters
+    struct endpoint_config *endpoints;
+    uint32_t endpoint_count;
+    enum lb_policy lb;
+    uint64_t connect_timeout_ns;          // default 10 s
+    uint64_t idle_timeout_ns;             // of a pooled connection, default 1 h
+    uint32_t max_requests_per_connection; // 0 = no limit
+    uint32_t max_connections, max_pending_requests, max_requests,
+        max_retries;               // UINT32_MAX = no limit
+    struct slice destination_rule; // "name.namespace" for listings, may be empty
+    const char *type;              // "EDS", "STATIC", "STRICT_DNS", as in proxy-config clusters
+    // Hash of all settings except the endpoints: equal hash and name means that pools and counters
+    // of the previous snapshot are kept.
+    uint64_t settings_hash;
+};
+
+struct cluster_table {
+    struct cluster_config **clusters; // in name order
+    uint32_t count;
+    struct map by_name; // name -> struct cluster_config *
+};

@@ -1,0 +1,342 @@
+// Virtual hosts: the hosts of each server intersected with those of each VirtualService bound to
+// its Gateway, and the routes of all VirtualServices that meet on one host, oldest first, with the
+// catch-all routes last (Istio's buildGatewayHTTPRouteConfig). Control thread.
+#include "config/names.h"
+#include "route/compile_routes.h"
+#include "route/host_index.h"
+#include "route/virtual_host.h"
+#include <stdlib.h>
+
+#define DOMAIN_MAX 255
+
+struct vs_list { // the VirtualServices of one Gateway, oldest first
+    const struct virtual_service **items;
+    uint32_t count, cap;
+};
+
+struct draft { // a virtual host while it is put together
+    struct slice domain;
+    uint32_t port;
+    bool https_redirect;
+    struct route_block **blocks;
+    uint32_t count, cap;
+    struct draft *next;
+};
+
+struct table { // a route table while it is put together
+    struct compile *c;
+    struct map drafts; // domain -> struct draft *
+    struct map pairs;  // (draft, block) that met already; only where several servers share a port
+    struct map sets;   // list of blocks -> struct rule_set *
+    struct draft *first, **last;
+    uint32_t count;
+    bool shared;
+};
+
+// ---- VirtualServices by Gateway
+
+static int vs_order(const void *a, const void *b)
+{
+    const struct metadata *x = &(*(const struct virtual_service *const *)a)->meta;
+    const struct metadata *y = &(*(const struct virtual_service *const *)b)->meta;
+    if (x->created_unix_s != y->created_unix_s)
+        return x->created_unix_s < y->created_unix_s ? -1 : 1;
+    return (x->order > y->order) - (x->order < y->order);
+}
+
+static void bind_vs(struct compile *c, const struct virtual_service *vs, struct slice ref)
+{
+    struct slice ns, name;
+    if (slice_eq(ref, SLICE("mesh")))
+        return;
+    gateway_ref_split(ref, vs->meta.ns, &ns, &name);
+    struct slice key = compile_text(&c->scratch, "%.*s/%.*s", SLICE_FMT(ns), SLICE_FMT(name));
+    struct vs_list *l = map_get(&c->gateway_services, key);
+    if (!l) {
+        l = arena_new(&c->scratch, struct vs_list);
+        map_put(&c->gateway_services, key, l);
+    }
+    if (l->count && l->items[l->count - 1] == vs)
+        return;
+    if (l->count == l->cap) {
+        uint32_t cap = l->cap ? l->cap * 2 : 8;
+        const struct virtual_service **items =
+            arena_array(&c->scratch, const struct virtual_service *, cap);
+        if (l->count)
+            memcpy(items, l->items, sizeof(*items) * l->count);
+        l->items = items;
+        l->cap = cap;
+    }
+    l->items[l->count++] = vs;
+}
+
+void compile_hosts_init(struct compile *c)
+{
+    uint32_t n = c->m->virtual_services_count;
+    struct virtual_service **sorted = arena_array(&c->scratch, struct virtual_service *, n);
+    if (n)
+        memcpy(sorted, c->m->virtual_services, sizeof(*sorted) * n);
+    qsort(sorted, n, sizeof(*sorted), vs_order);
+    map_init(&c->gateway_services, &c->scratch, c->m->gateways_count);
+    map_init(&c->blocks, &c->scratch, n);
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t k = 0; k < sorted[i]->gateways.count; k++)
+            bind_vs(c, sorted[i], sorted[i]->gateways.items[k].text);
+}
+
+static bool is_visible(const struct virtual_service *vs, struct slice gateway_ns)
+{
+    for (uint32_t i = 0; i < vs->export_to.count; i++) {
+        struct slice to = vs->export_to.items[i].text;
+        if (slice_eq(to, SLICE("*")) || slice_eq(to, gateway_ns) ||
+            (slice_eq(to, SLICE(".")) && slice_eq(vs->meta.ns, gateway_ns)))
+            return true;
+    }
+    return vs->export_to.count == 0;
+}
+
+// ---- the hosts of a server
+
+struct server_host {          // "[ns/]dnsName" taken apart
+    struct slice ns;          // empty = any
+    struct slice name;        // lower case
+    struct server_host *same; // another one with this name
+};
+
+struct server_hosts {
+    struct server_host *items;
+    uint32_t count;
+    struct map by_name; // name -> struct server_host *
+};
+
+static void split_host(struct compile *c, struct slice text, struct slice gateway_ns,
+                       struct server_host *out)
+{
+    ptrdiff_t slash = slice_find(text, '/');
+    *out = (struct server_host){.name = text};
+    if (slash >= 0) {
+        out->ns = (struct slice){text.ptr, (size_t)slash};
+        out->name = slice_from(text, (size_t)slash + 1);
+    }
+    if (slice_eq(out->ns, SLICE(".")))
+        out->ns = gateway_ns;
+    else if (slice_eq(out->ns, SLICE("*")))
+        out->ns = (struct slice){NULL, 0};
+    out->name = compile_lower(&c->scratch, out->name);
+}
+
+static void server_hosts_init(struct compile *c, struct server_hosts *h,
+                              const struct server_ref *ref)
+{
+    const struct string_list *hosts = &ref->server->hosts;
+    h->count = hosts->count;
+    h->items = arena_array(&c->scratch, struct server_host, hosts->count);
+    map_init(&h->by_name, &c->scratch, hosts->count);
+    for (uint32_t i = 0; i < hosts->count; i++) {
+        split_host(c, hosts->items[i].text, ref->gateway->meta.ns, &h->items[i]);
+        h->items[i].same = map_put(&h->by_name, h->items[i].name, &h->items[i]);
+    }
+}
+
+static bool admits(const struct server_host *h, struct slice ns)
+{
+    for (; h; h = h->same)
+        if (h->ns.len == 0 || slice_eq(h->ns, ns))
+            return true;
+    return false;
+}
+
+// Is an exact name one of the server's hosts or below one of its wildcards?
+static bool covers(const struct server_hosts *h, struct slice name, struct slice ns)
+{
+    char pattern[256];
+    if (admits(map_get(&h->by_name, name), ns) || admits(map_get(&h->by_name, SLICE("*")), ns))
+        return true;
+    for (size_t i = 0; i < name.len; i++) {
+        size_t len = name.len - i;
+        if ((name.ptr[i] != '.' && name.ptr[i] != '-') || len + 1 > sizeof(pattern))
+            continue;
+        pattern[0] = '*';
+        memcpy(pattern + 1, name.ptr + i, len);
+        if (admits(map_get(&h->by_name, (struct slice){pattern, len + 1}), ns))
+            return true;
+    }
+    return false;
+}
+
+// ---- drafts
+
+static struct draft *draft_get(struct table *t, struct slice domain, uint32_t port)
+{
+    struct draft *d = map_get(&t->drafts, domain);
+    if (d)
+        return d;
+    d = arena_new(&t->c->scratch, struct draft);
+    d->domain = domain;
+    d->port = port;
+    map_put(&t->drafts, d->domain, d);
+    *t->last = d;
+    t->last = &d->next;
+    t->count++;
+    return d;
+}
+
+// Two Gateways on one port may bring the same VirtualService to a host twice.
+static bool is_repeated(struct table *t, struct draft *d, struct route_block *b)
+{
+    if (d->count && d->blocks[d->count - 1] == b)
+        return true;
+    if (!t->shared)
+        return false;
+    const void **pair = arena_array(&t->c->scratch, const void *, 2);
+    pair[0] = d;
+    pair[1] = b;
+    return map_put(&t->pairs, (struct slice){(const char *)pair, sizeof(*pair) * 2}, d) != NULL;
+}
+
+static void draft_add(struct table *t, struct draft *d, struct route_block *b)
+{
+    if (is_repeated(t, d, b))
+        return;
+    if (d->count == d->cap) {
+        uint32_t cap = d->cap ? d->cap * 2 : 2;
+        struct route_block **blocks = arena_array(&t->c->scratch, struct route_block *, cap);
+        if (d->count)
+            memcpy(blocks, d->blocks, sizeof(*blocks) * d->count);
+        d->blocks = blocks;
+        d->cap = cap;
+    }
+    d->blocks[d->count++] = b;
+}
+
+// `b` is NULL for a host that is only redirected.
+static void add_host(struct table *t, const struct server_ref *ref, struct slice domain,
+                     struct route_block *b)
+{
+    if (domain.len == 0 || domain.len > DOMAIN_MAX)
+        return; // no request can name it
+    struct draft *d = draft_get(t, domain, ref->server->port.number);
+    d->https_redirect |= ref->server->tls && ref->server->tls->https_redirect;
+    if (b)
+        draft_add(t, d, b);
+}
+
+static void add_vs_host(struct table *t, const struct server_ref *ref, const struct server_hosts *h,
+                        const struct virtual_service *vs, struct slice host, struct route_block *b)
+{
+    host = compile_lower(&t->c->scratch, host);
+    if (host.len == 0 || host.ptr[0] != '*') {
+        if (covers(h, host, vs->meta.ns))
+            add_host(t, ref, host, b);
+        return;
+    }
+    for (uint32_t i = 0; i < h->count; i++) { // a wildcard may cover many of the server's names
+        const struct server_host *own = &h->items[i];
+        struct slice both = host_intersect(own->name, host);
+        if (both.ptr && (own->ns.len == 0 || slice_eq(own->ns, vs->meta.ns)))
+            add_host(t, ref, both, b);
+    }
+}
+
+static void add_vs(struct table *t, const struct server_ref *ref, const struct server_hosts *h,
+                   const struct virtual_service *vs)
+{
+    if (vs->http_count == 0 || !is_visible(vs, ref->gateway->meta.ns))
+        return;
+    struct route_block *b = compile_block(t->c, vs, ref);
+    for (uint32_t i = 0; b->count && i < vs->hosts.count; i++)
+        add_vs_host(t, ref, h, vs, vs->hosts.items[i].text, b);
+}
+
+static void add_server(struct table *t, const struct server_ref *ref)
+{
+    struct compile *c = t->c;
+    const struct metadata *g = &ref->gateway->meta;
+    struct server_hosts hosts;
+    server_hosts_init(c, &hosts, ref);
+    const struct vs_list *l =
+        map_get(&c->gateway_services,
+                compile_text(&c->scratch, "%.*s/%.*s", SLICE_FMT(g->ns), SLICE_FMT(g->name)));
+    for (uint32_t i = 0; l && i < l->count; i++)
+        add_vs(t, ref, &hosts, l->items[i]);
+    if (!ref->server->tls || !ref->server->tls->https_redirect)
+        return;
+    for (uint32_t i = 0; i < hosts.count; i++)
+        add_host(t, ref, hosts.items[i].name, NULL);
+}
+
+// ---- rule sets
+
+static const struct rule_set *combine(struct table *t, const struct draft *d)
+{
+    uint32_t count = 0, n = 0;
+    for (uint32_t i = 0; i < d->count; i++)
+        count += d->blocks[i]->count;
+    const struct rule **rules = arena_array(&t->c->scratch, const struct rule *, count);
+    for (int last = 0; last <= 1; last++) // first the others, then the catch-alls
+        for (uint32_t i = 0; i < d->count; i++)
+            for (uint32_t k = 0; k < d->blocks[i]->count; k++)
+                if (rule_is_catch_all(d->blocks[i]->rules[k]) == (last == 1))
+                    rules[n++] = d->blocks[i]->rules[k];
+    return rule_set_create(t->c->out, rules, count);
+}
+
+// Hosts with the same blocks share one set: a VirtualService with many hosts is indexed once.
+static const struct rule_set *set_of(struct table *t, const struct draft *d)
+{
+    if (d->count == 0)
+        return NULL;
+    if (d->count == 1) {
+        struct route_block *b = d->blocks[0];
+        if (!b->set)
+            b->set = combine(t, d);
+        return b->set;
+    }
+    struct slice key = {(const char *)d->blocks, sizeof(*d->blocks) * d->count};
+    struct rule_set *set = map_get(&t->sets, key);
+    if (!set) {
+        set = (struct rule_set *)combine(t, d);
+        map_put(&t->sets, key, set);
+    }
+    return set;
+}
+
+// ---- the table
+
+static int host_order(const void *a, const void *b)
+{
+    const struct virtual_host *x = *(const struct virtual_host *const *)a;
+    const struct virtual_host *y = *(const struct virtual_host *const *)b;
+    return slice_cmp(virtual_host_name(x), virtual_host_name(y));
+}
+
+static void finish(struct table *t, struct route_table *out)
+{
+    struct virtual_host *vh = virtual_hosts_create(t->c->out, t->count);
+    out->hosts = arena_array(t->c->out, struct virtual_host *, t->count);
+    for (const struct draft *d = t->first; d; d = d->next, vh++) {
+        virtual_host_set_domain(vh, t->c->out, d->domain, d->port);
+        vh->https_redirect = d->https_redirect;
+        vh->rules = set_of(t, d);
+        out->hosts[out->host_count++] = vh;
+    }
+    qsort(out->hosts, out->host_count, sizeof(struct virtual_host *), host_order);
+    if (out->host_count)
+        out->index = host_index_create(t->c->out, out->hosts, out->host_count);
+}
+
+struct route_table *compile_route_table(struct compile *c, struct slice name,
+                                        const struct server_ref *servers, uint32_t server_count)
+{
+    struct route_table *out = arena_new(c->out, struct route_table);
+    struct table t = {.c = c, .shared = server_count > 1};
+    t.last = &t.first;
+    map_init(&t.drafts, &c->scratch, 64);
+    map_init(&t.pairs, &c->scratch, 8);
+    map_init(&t.sets, &c->scratch, 8);
+    out->name = name;
+    for (const struct server_ref *r = servers; r; r = r->next)
+        add_server(&t, r);
+    finish(&t, out);
+    return out;
+}

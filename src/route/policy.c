@@ -1,0 +1,91 @@
+// Istio's MergeTrafficPolicy (cluster_traffic_policy.go): a portLevelSettings entry replaces all of
+// its level's settings, what it leaves out goes back to the default; then the subset's settings
+// replace the rule's one by one. Control thread.
+#include "route/policy.h"
+
+#define SECOND UINT64_C(1000000000)
+#define CONNECT_TIMEOUT_NS (10 * SECOND)
+#define IDLE_TIMEOUT_NS (3600 * SECOND)
+
+struct merged {
+    const struct load_balancer *lb;
+    const struct connection_pool *pool;
+};
+
+static const struct port_traffic_policy *of_port(const struct traffic_policy *t, uint32_t port)
+{
+    for (uint32_t i = 0; i < t->port_level_count; i++)
+        if (t->port_level[i].port == port)
+            return &t->port_level[i];
+    return NULL;
+}
+
+static struct merged merge(struct merged m, const struct traffic_policy *t, uint32_t port)
+{
+    if (!t)
+        return m;
+    const struct port_traffic_policy *p = of_port(t, port);
+    if (p)
+        return (struct merged){p->load_balancer, p->connection_pool};
+    if (t->load_balancer)
+        m.lb = t->load_balancer;
+    if (t->connection_pool)
+        m.pool = t->connection_pool;
+    return m;
+}
+
+static uint32_t limit(int32_t value)
+{
+    return value > 0 ? (uint32_t)value : UINT32_MAX;
+}
+
+static void apply_pool(struct cluster_config *c, const struct connection_pool *p)
+{
+    if (p->connect_timeout_ns != DURATION_UNSET && p->connect_timeout_ns)
+        c->connect_timeout_ns = p->connect_timeout_ns;
+    if (p->http_idle_timeout_ns != DURATION_UNSET)
+        c->idle_timeout_ns = p->http_idle_timeout_ns;
+    if (p->max_requests_per_connection > 0)
+        c->max_requests_per_connection = (uint32_t)p->max_requests_per_connection;
+    c->max_connections = limit(p->max_connections);
+    c->max_pending_requests = limit(p->http1_max_pending_requests);
+    c->max_requests = limit(p->http2_max_requests);
+    c->max_retries = p->max_retries_given && p->max_retries == 0 ? 0 : limit(p->max_retries);
+}
+
+static enum lb_policy lb_of(const struct load_balancer *lb)
+{
+    if (lb && lb->simple_given && lb->simple == LB_ROUND_ROBIN)
+        return LB_POLICY_ROUND_ROBIN;
+    if (lb && lb->simple_given && lb->simple == LB_RANDOM)
+        return LB_POLICY_RANDOM;
+    return LB_POLICY_LEAST_REQUEST;
+}
+
+static uint64_t hash_settings(const struct cluster_config *c)
+{
+    const uint64_t all[] = {
+        c->lb,
+        c->connect_timeout_ns,
+        c->idle_timeout_ns,
+        c->max_requests_per_connection,
+        c->max_connections,
+        c->max_pending_requests,
+        c->max_requests,
+        c->max_retries,
+    };
+    return slice_hash((struct slice){(const char *)all, sizeof(all)});
+}
+
+void policy_apply(struct cluster_config *c, const struct traffic_policy *top,
+                  const struct traffic_policy *subset)
+{
+    struct merged m = merge(merge((struct merged){0}, top, c->port), subset, c->port);
+    c->lb = lb_of(m.lb);
+    c->connect_timeout_ns = CONNECT_TIMEOUT_NS;
+    c->idle_timeout_ns = IDLE_TIMEOUT_NS;
+    c->max_connections = c->max_pending_requests = c->max_requests = c->max_retries = UINT32_MAX;
+    if (m.pool)
+        apply_pool(c, m.pool);
+    c->settings_hash = hash_settings(c);
+}

@@ -1,0 +1,21 @@
+// The rules of a virtual host in their order, and the index that finds the first one that matches
+// without trying them all. Shared by the virtual hosts that have the same rules. Immutable.
+#pragma once
+#include "route/path_index.h"
+
+struct rule_set {
+    struct rule *rules; // cache-line aligned
+    uint32_t count;
+    struct exact_table exact, exact_folded;
+    struct prefix_tree prefix, prefix_folded;
+    uint32_t *regexes; // rules whose path is a regular expression, ascending
+    uint32_t regex_count;
+};
+
+// Takes a copy of the rules (their `next` is set here); everything else stays borrowed.
+struct rule_set *rule_set_create(struct arena *arena, const struct rule *const *rules,
+                                 uint32_t count);
+// The first rule that matches, NULL.
+const struct rule *rule_set_find(const struct rule_set *s, const struct route_request *rq);
+// The same without the index, for tests and for `sluice explain`.
+const struct rule *rule_set_find_linear(const struct rule_set *s, const struct route_request *rq);

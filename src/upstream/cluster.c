@@ -1,0 +1,201 @@
+// A worker's clusters and endpoints: made on first use, updated when the worker meets a newer
+// snapshot, freed when nothing points at them. One thread. Invariants: endpoint.refs counts its
+// connections and the exchanges on it; cluster.refs counts its endpoints that are still allocated
+// plus one while it is in the worker's table.
+#include "upstream/cluster.h"
+#include "core/check.h"
+#include <stdlib.h>
+
+static void cluster_put(struct upstream_cluster *c)
+{
+    check(c->refs > 0);
+    if (--c->refs > 0)
+        return;
+    free(c->endpoints);
+    free((void *)(uintptr_t)c->name.ptr);
+    free(c);
+}
+
+static struct endpoint *endpoint_create(struct upstream_cluster *c,
+                                        const struct endpoint_config *cfg)
+{
+    struct endpoint *e = calloc(1, sizeof(*e));
+    check(e);
+    e->cluster = c;
+    e->addr = cfg->addr;
+    e->weight = cfg->weight ? cfg->weight : 1;
+    e->text_len = (uint32_t)addr_format(&cfg->addr, e->text, sizeof(e->text), true);
+    e->refs = 1; // of the list
+    list_init(&e->idle);
+    c->refs++;
+    return e;
+}
+
+static void endpoint_put(struct endpoint *e)
+{
+    check(e->refs > 0);
+    if (--e->refs > 0)
+        return;
+    struct upstream_cluster *c = e->cluster;
+    free(e);
+    cluster_put(c);
+}
+
+static void close_idle(struct endpoint *e)
+{
+    struct list_node *n;
+    while ((n = list_pop_head(&e->idle)))
+        h1_client_close(h1_client_of_link(n));
+}
+
+static void endpoint_retire(struct endpoint *e)
+{
+    e->retired = true;
+    close_idle(e);
+    endpoint_put(e);
+}
+
+struct upstream_cluster *cluster_create(struct worker *w, struct h1_client_pools *pools,
+                                        const struct cluster_config *cfg)
+{
+    struct upstream_cluster *c = calloc(1, sizeof(*c));
+    char *name = malloc(cfg->name.len + 1);
+    check(c && name);
+    memcpy(name, cfg->name.ptr, cfg->name.len);
+    name[cfg->name.len] = '\0';
+    c->worker = w;
+    c->pools = pools;
+    c->name = (struct slice){name, cfg->name.len};
+    c->settings_hash = cfg->settings_hash;
+    c->refs = 1;
+    c->rr_next = (uint32_t)rng_next(&w->rng); // workers must not start in step
+    cluster_update(c, cfg);
+    return c;
+}
+
+static struct endpoint *take_existing(struct upstream_cluster *c, const struct endpoint_config *cfg)
+{
+    for (uint32_t i = 0; i < c->endpoint_count; i++) {
+        struct endpoint *e = c->endpoints[i];
+        if (e && addr_eq(&e->addr, &cfg->addr)) {
+            c->endpoints[i] = NULL;
+            e->weight = cfg->weight ? cfg->weight : 1;
+            return e;
+        }
+    }
+    return NULL;
+}
+
+void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg)
+{
+    struct endpoint **next = calloc(cfg->endpoint_count + 1u, sizeof(struct endpoint *));
+    check(next);
+    c->total_weight = 0;
+    for (uint32_t i = 0; i < cfg->endpoint_count; i++) {
+        next[i] = take_existing(c, &cfg->endpoints[i]);
+        if (!next[i])
+            next[i] = endpoint_create(c, &cfg->endpoints[i]);
+        c->total_weight += next[i]->weight;
+    }
+    for (uint32_t i = 0; i < c->endpoint_count; i++)
+        if (c->endpoints[i])
+            endpoint_retire(c->endpoints[i]);
+    free(c->endpoints);
+    c->endpoints = next;
+    c->endpoint_count = cfg->endpoint_count;
+    c->cfg = cfg;
+    c->idle_timeout_ns = cfg->idle_timeout_ns;
+    c->connect_timeout_ns = cfg->connect_timeout_ns;
+    c->max_requests_per_connection = cfg->max_requests_per_connection;
+}
+
+void cluster_retire(struct upstream_cluster *c)
+{
+    for (uint32_t i = 0; i < c->endpoint_count; i++)
+        endpoint_retire(c->endpoints[i]);
+    c->endpoint_count = 0;
+    c->cfg = NULL;
+    cluster_put(c);
+}
+
+// ---- connections
+
+static void on_idle_timeout(struct timer *t, uint64_t now_ns)
+{
+    struct h1_client *h = h1_client_of_timer(t);
+    (void)now_ns;
+    list_remove(h1_client_pool_link(h));
+    h1_client_close(h);
+}
+
+static void on_idle(struct h1_client *h, void *owner)
+{
+    struct endpoint *e = owner;
+    struct upstream_cluster *c = e->cluster;
+    bool worn =
+        c->max_requests_per_connection && h1_client_requests(h) >= c->max_requests_per_connection;
+    if (e->retired || worn || c->worker->stop) {
+        h1_client_close(h);
+        return;
+    }
+    list_insert_head(&e->idle, h1_client_pool_link(h));
+    struct timer *t = h1_client_idle_timer(h);
+    t->fire = on_idle_timeout;
+    timer_arm(&c->worker->timers, t, c->worker->now_ns + c->idle_timeout_ns);
+}
+
+static void on_closed(struct h1_client *h, void *owner)
+{
+    struct endpoint *e = owner;
+    list_remove(h1_client_pool_link(h)); // no-op unless it was idle
+    e->connections--;
+    e->cluster->connections--;
+    endpoint_put(e);
+}
+
+static void on_connect_result(struct h1_client *h, void *owner, bool ok)
+{
+    struct endpoint *e = owner;
+    (void)h;
+    if (!ok)
+        e->cx_connect_fail++;
+}
+
+static const struct h1_client_events pool_events = {
+    .idle = on_idle,
+    .closed = on_closed,
+    .connect_result = on_connect_result,
+};
+
+struct h1_client *endpoint_acquire(struct endpoint *e, bool fresh)
+{
+    struct upstream_cluster *c = e->cluster;
+    struct list_node *n = fresh ? NULL : list_pop_head(&e->idle);
+    if (n) {
+        struct h1_client *h = h1_client_of_link(n);
+        timer_cancel(&c->worker->timers, h1_client_idle_timer(h));
+        return h;
+    }
+    struct h1_client *h =
+        h1_client_connect(c->worker, c->pools, &e->addr, c->connect_timeout_ns, &pool_events, e);
+    if (!h)
+        return NULL;
+    e->connections++;
+    c->connections++;
+    e->refs++;
+    return h;
+}
+
+void endpoint_begin(struct endpoint *e)
+{
+    e->active++;
+    e->refs++;
+    e->rq_total++;
+}
+
+void endpoint_end(struct endpoint *e)
+{
+    check(e->active > 0);
+    e->active--;
+    endpoint_put(e);
+}

@@ -1,0 +1,57 @@
+// A worker's own view of one cluster: its endpoints with their pools and loads. It outlives a
+// reload when name and settings are unchanged; endpoints are matched by address, so that their
+// connections are kept.
+#pragma once
+#include "core/rng.h"
+#include "proto/h1_client.h"
+#include "route/cluster_config.h"
+
+struct upstream_cluster;
+
+struct endpoint {
+    struct upstream_cluster *cluster;
+    struct addr addr;
+    char text[ADDR_TEXT_MAX];
+    uint32_t text_len;
+    uint32_t weight;
+    uint32_t active;                    // exchanges on it, for least request
+    uint32_t connections;               // open, idle ones included
+    uint32_t refs;                      // exchanges and connections that point here
+    bool retired;                       // no longer in the configuration
+    struct list_node idle;              // connections, most recently used first
+    uint64_t rq_total, cx_connect_fail; // of this worker
+};
+
+struct upstream_cluster {
+    struct worker *worker;
+    struct h1_client_pools *pools;
+    const struct cluster_config *cfg; // of the newest snapshot this worker has adopted
+    struct slice name;                // own copy
+    uint64_t settings_hash;
+    uint64_t idle_timeout_ns, connect_timeout_ns; // copied: connections outlive snapshots
+    uint32_t max_requests_per_connection;
+    struct endpoint **endpoints;
+    uint32_t endpoint_count, total_weight;
+    uint32_t rr_next;
+    uint32_t connections;
+    uint32_t stat_id;
+    uint32_t refs;
+};
+
+struct upstream_cluster *cluster_create(struct worker *w, struct h1_client_pools *pools,
+                                        const struct cluster_config *cfg);
+// Takes over the settings and endpoints of a newer snapshot; pools of kept endpoints stay.
+void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg);
+void cluster_retire(
+    struct upstream_cluster *c); // closes idle connections; freed with the last one in use
+
+// By the cluster's policy; `avoid` is an endpoint already tried (may be NULL), taken only if there
+// is no other. NULL when there is none.
+struct endpoint *cluster_choose(struct upstream_cluster *c, struct rng *rng,
+                                const struct endpoint *avoid);
+
+// An idle connection of the endpoint, else a new one that is connecting; NULL when none can be had.
+// The exchange holds it until the stream is reset or its response has ended.
+struct h1_client *endpoint_acquire(struct endpoint *e, bool fresh);
+void endpoint_begin(struct endpoint *e); // an exchange is using it: active, refs
+void endpoint_end(struct endpoint *e);

@@ -1,0 +1,56 @@
+// Choosing an endpoint: least request by the power of two choices (Mitzenmacher 2001; Envoy's
+// default), round robin, random; all weighted. Per worker, no shared state.
+#include "core/check.h"
+#include "upstream/cluster.h"
+
+static struct endpoint *by_weight(const struct upstream_cluster *c, uint32_t draw)
+{
+    if (c->total_weight == c->endpoint_count) // all alike
+        return c->endpoints[draw % c->endpoint_count];
+    for (uint32_t i = 0; i < c->endpoint_count; i++) {
+        if (draw < c->endpoints[i]->weight)
+            return c->endpoints[i];
+        draw -= c->endpoints[i]->weight;
+    }
+    return c->endpoints[0];
+}
+
+static struct endpoint *random_one(const struct upstream_cluster *c, struct rng *rng)
+{
+    return by_weight(c, rng_below(rng, c->total_weight));
+}
+
+// The less loaded of two, load measured against weight.
+static struct endpoint *least_request(const struct upstream_cluster *c, struct rng *rng)
+{
+    struct endpoint *a = random_one(c, rng), *b = random_one(c, rng);
+    uint64_t load_a = (uint64_t)(a->active + 1) * b->weight;
+    uint64_t load_b = (uint64_t)(b->active + 1) * a->weight;
+    return load_b < load_a ? b : a;
+}
+
+static struct endpoint *pick(struct upstream_cluster *c, struct rng *rng)
+{
+    switch (c->cfg->lb) {
+    case LB_POLICY_ROUND_ROBIN:
+        return by_weight(c, c->rr_next++ % c->total_weight);
+    case LB_POLICY_RANDOM:
+        return random_one(c, rng);
+    default:
+        return least_request(c, rng);
+    }
+}
+
+struct endpoint *cluster_choose(struct upstream_cluster *c, struct rng *rng,
+                                const struct endpoint *avoid)
+{
+    if (c->endpoint_count == 0)
+        return NULL;
+    if (c->endpoint_count == 1)
+        return c->endpoints[0];
+    struct endpoint *e = pick(c, rng);
+    // Envoy's host selection retry: a few more draws for another endpoint than the last one.
+    for (int tries = 0; e == avoid && tries < 5; tries++)
+        e = pick(c, rng);
+    return e;
+}

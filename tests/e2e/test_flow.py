@@ -1,0 +1,152 @@
+"""Bodies larger than what the gateway may keep: throughput and back-pressure, both ways."""
+import threading
+
+import pytest
+
+from lib.gateway import sanitized
+from lib.http1 import chunked, reply, request
+from lib.waiting import settled
+
+MEGABYTE = 1 << 20
+LARGE = 100 * MEGABYTE
+BLOCK = bytes(range(256)) * 1024  # 256 KiB
+BLOCKS = LARGE // len(BLOCK)
+# What the kernel may hold of a stalled 100 MiB: two hops' send and receive buffers.
+STALLED = 40 * MEGABYTE
+CHUNKED = [("Transfer-Encoding", "chunked")]
+
+
+@pytest.fixture
+def memory(proxy):
+    """Fails when the gateway has grown by more than a handful of buffers. An instrumented one's
+    size says nothing."""
+    proxy.fetch()
+    before = proxy.gateway.rss()
+
+    def check(limit=24 * MEGABYTE):
+        grown = proxy.gateway.rss() - before
+        assert sanitized() or grown < limit, f"grew by {grown / MEGABYTE:.1f} MiB"
+    return check
+
+
+def read_blocks(stream):
+    """Reads the whole large body, and checks every byte of it."""
+    for _ in range(BLOCKS):
+        assert stream.exactly(len(BLOCK)) == BLOCK
+        stream.discard()
+
+
+def read_chunks(stream):
+    total = 0
+    while size := int(stream.until(b"\r\n"), 16):
+        stream.exactly(size)
+        assert stream.exactly(2) == b"\r\n"
+        stream.discard()
+        total += size
+    assert stream.until(b"\r\n") == b""
+    assert total == LARGE
+
+
+class Sender:
+    """Sends the large body to a stream, counting what the kernel has taken."""
+
+    def __init__(self, stream, block=BLOCK):
+        self.stream, self.block, self.sent = stream, block, 0
+
+    def run(self):
+        for _ in range(BLOCKS):
+            self.stream.send(self.block)
+            self.sent += len(BLOCK)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_large_download(proxy, memory, framing):
+    fields = {"length": b"Content-Length: %d\r\n" % LARGE,
+              "chunked": b"Transfer-Encoding: chunked\r\n", "close": b""}[framing]
+
+    def handler(connection, _seen):
+        connection.send(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n")
+        Sender(connection, chunked(BLOCK)[:-5] if framing == "chunked" else BLOCK).run()
+        connection.send(b"0\r\n\r\n" if framing == "chunked" else b"")
+        if framing == "close":
+            connection.close()
+
+    proxy.upstream.handler = handler
+    with proxy.client(timeout=60) as client:
+        client.send(request("/"))
+        head = client.head()
+        if framing == "length":
+            assert head.content_length() == LARGE
+            read_blocks(client)
+        else:
+            assert head.chunked()
+            read_chunks(client)
+    memory()
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_large_upload(proxy, memory, framing):
+    proxy.upstream.stream_bodies = True
+
+    def handler(connection, _seen):
+        (read_blocks if framing == "length" else read_chunks)(connection)
+        connection.send(reply(b"done"))
+
+    proxy.upstream.handler = handler
+    with proxy.client(timeout=60) as client:
+        if framing == "length":
+            client.send(request("/", method="POST", headers=[("Content-Length", LARGE)]))
+            Sender(client).run()
+        else:
+            client.send(request("/", method="POST", headers=CHUNKED))
+            Sender(client, chunked(BLOCK)[:-5]).run()
+            client.send(b"0\r\n\r\n")
+        assert client.response().body == b"done"
+    memory()
+
+
+def test_slow_client_holds_the_upstream_back(proxy, memory):
+    senders = []
+
+    def handler(connection, _seen):
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE)
+        senders.append(Sender(connection))
+        senders[0].run()
+
+    proxy.upstream.handler = handler
+    with proxy.client(timeout=60, receive_buffer=65536) as client:
+        client.send(request("/"))
+        client.head()
+        stalled = settled(lambda: senders[0].sent if senders else 0)
+        assert 0 < stalled < STALLED
+        memory()
+        proxy.upstream.handler = lambda c, r: c.send(reply(b"unharmed"))
+        assert proxy.fetch().body == b"unharmed"
+        read_blocks(client)
+    memory()
+
+
+def test_slow_upstream_holds_the_client_back(proxy, memory):
+    proxy.upstream.stream_bodies = True
+    go = threading.Event()
+
+    def handler(connection, seen):
+        if seen.method == "POST":
+            assert go.wait(60)
+            read_blocks(connection)
+        connection.send(reply(b"done"))
+
+    proxy.upstream.handler = handler
+    with proxy.client(timeout=60) as client:
+        client.send(request("/", method="POST", headers=[("Content-Length", LARGE)]))
+        sender = Sender(client)
+        thread = threading.Thread(target=sender.run, daemon=True)
+        thread.start()
+        assert 0 < settled(lambda: sender.sent) < STALLED
+        memory()
+        assert proxy.fetch().body == b"done"
+        go.set()
+        assert client.response().body == b"done"
+        thread.join(10)
+        assert sender.sent == LARGE
+    memory()

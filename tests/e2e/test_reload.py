@@ -1,0 +1,248 @@
+"""Changed documents while requests are served: whole or not at all, at once, and nobody notices."""
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+
+from lib import documents as d
+from lib.gateway import sanitized
+from lib.http1 import Client, Closed, reply, request
+from lib.waiting import eventually
+
+LIVE = 4.0 if sanitized() else 1.0  # seconds from the edit to the first request served by it
+
+
+def saying(text, host="*", name="vs"):
+    return d.virtual_service(
+        d.rule({"uri": {"prefix": "/app"}}, headers={"response": {"set": {"x-generation": text}}}),
+        d.rule(directResponse={"status": 200, "body": {"string": text}}), name=name, hosts=[host])
+
+
+@pytest.fixture
+def site(serve, upstream):
+    """A gateway that answers with a word; site.edit(word) changes it as an editor would."""
+    gateway = serve(d.gateway(), saying("one"), *d.backend(upstream.port))
+    original = gateway.file.read_text()
+
+    def edit(text):
+        gateway.file.write_text(original.replace("one", text))
+    gateway.edit, gateway.original = edit, original
+    gateway.says = lambda: gateway.fetch("/").body.decode()
+    return gateway
+
+
+def becomes(gateway, text):
+    eventually(lambda: gateway.says() == text, LIVE, f"the gateway says {text!r}")
+
+
+def test_an_edit_is_live_within_a_second(site):
+    assert site.says() == "one"
+    for text in ("two", "three", "four"):
+        site.edit(text)
+        becomes(site, text)
+
+
+def replace(site, text):
+    """As editors and configuration tools do: the file is never seen half-written."""
+    fresh = site.folder.parent / "fresh"
+    fresh.write_text(text)
+    os.replace(fresh, site.file)
+
+
+def test_a_file_that_is_replaced(site):
+    for text in ("two", "three"):
+        replace(site, site.original.replace("one", text))
+        becomes(site, text)
+
+
+def test_a_link_that_is_switched(serve, tmp_path, upstream):
+    """As a mounted ConfigMap changes: files are links through `..data`, a link to a folder."""
+    ports = serve.ports(80)
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    (mount / "app.yaml").symlink_to("..data/app.yaml")
+
+    def switch(text):
+        version = mount / f"..{text}"
+        version.mkdir()
+        (version / "app.yaml").write_text(
+            d.text(d.node(ports), d.gateway(), saying(text), *d.backend(upstream.port)))
+        (mount / "..next").symlink_to(version.name)
+        os.replace(mount / "..next", mount / "..data")
+
+    switch("one")
+    gateway = serve.command([(None, mount)], ports).wait_ready()
+    gateway.says = lambda: gateway.fetch("/").body.decode()
+    assert gateway.says() == "one"
+    for text in ("two", "three"):
+        switch(text)
+        becomes(gateway, text)
+
+
+def test_files_come_and_go(site):
+    extra = site.folder / "extra.yaml"
+    for _ in range(2):
+        extra.write_text(d.text(saying("extra", "extra.test", "extra")))
+        eventually(lambda: site.fetch(host="extra.test").body == b"extra", LIVE)
+        extra.unlink()
+        eventually(lambda: site.fetch(host="extra.test").body == b"one", LIVE)
+
+
+def test_a_broken_change_keeps_what_was(site):
+    failures = site.metric("config_reload_failures")
+    site.file.write_text(site.original.replace("prefix:", "prefx:"))
+    line = next(i for i, text in enumerate(site.file.read_text().splitlines(), 1) if "prefx:" in text)
+    at = rf"at={re.escape(str(site.file))}:{line}:\d+ severity=error "
+    assert site.log.wait(at + r'object="VirtualService default/vs" .*prefx.*did you mean', 5), \
+        site.log_text()
+    site.wait_metric("config_reload_failures", failures + 1)
+    assert site.says() == "one"
+    site.edit("mended")
+    becomes(site, "mended")
+    assert site.metric("config_reload_failures") == failures + 1
+
+
+@pytest.mark.parametrize("rubbish", ["hosts: [\n", "\tx: y\n", "kind: [}", "\x00", "---\nkind: Gateway\n"])
+def test_rubbish_keeps_what_was(site, rubbish):
+    failures = site.metric("config_reload_failures")
+    site.file.write_text(site.original + "---\n" + rubbish)
+    site.wait_metric("config_reload_failures", failures + 1)
+    assert site.log.wait(rf"at={re.escape(str(site.file))}:\d+:\d+ severity=error ", 2)
+    assert site.says() == "one"
+
+
+def test_a_change_of_several_files_is_whole_or_not_at_all(site):
+    failures = site.metric("config_reload_failures")
+    extra = site.folder / "a-extra.yaml"
+    extra.write_text("kind: Gateway\nspec: {servers: []}\napiVersion: networking.istio.io/v1\n")
+    site.edit("two")
+    eventually(lambda: site.metric("config_reload_failures") > failures)
+    assert site.says() == "one"
+    extra.unlink()
+    becomes(site, "two")
+
+
+def test_sighup(site):
+    """Each one reads the documents at once and says so, also when nothing has changed."""
+    for _ in range(3):
+        start = len(site.log.lines)
+        site.signal(signal.SIGHUP)
+        assert site.log.wait(r"event=reload\w* reason=(signal|sighup|SIGHUP)", 5, start), \
+            site.log_text()
+        assert site.says() == "one"
+    site.edit("two")
+    site.signal(signal.SIGHUP)
+    becomes(site, "two")
+    start = len(site.log.lines)
+    replace(site, "kind: [")
+    site.signal(signal.SIGHUP)
+    assert site.log.wait(r"event=reload_refused", 5, start), site.log_text()
+    assert site.says() == "two"
+
+
+def test_a_slow_request_is_held_across_reloads(site, upstream):
+    """It ends by the configuration it began with, which is freed when it has."""
+    go = threading.Event()
+
+    def handler(connection, seen):
+        if seen.target == "/app/slow":
+            assert go.wait(30)
+        connection.send(reply(b"done"))
+
+    upstream.handler = handler
+    with site.client() as slow:
+        slow.send(request("/app/slow"))
+        upstream.wait_requests(1)
+        for i in range(5):
+            site.edit(f"word {i}")
+            becomes(site, f"word {i}")
+        assert site.metric("snapshot_pins") == 1
+        assert site.fetch("/app").header("x-generation") == "word 4"
+        # without its route, its cluster and its listener's routes
+        site.file.write_text(d.text(d.gateway(), d.virtual_service(
+            d.rule(directResponse={"status": 200, "body": {"string": "bare"}}))))
+        becomes(site, "bare")
+        go.set()
+        response = slow.response()
+        assert (response.status, response.body) == (200, b"done")
+        assert response.header("x-generation") == "one"
+        assert slow.roundtrip("/app").body == b"bare"
+    site.wait_idle()
+
+
+def test_reloads_under_load_fail_nothing(site, upstream):
+    """Four clients, on kept and on fresh connections, while the documents change all the time."""
+    stop, bad, served = threading.Event(), [], [0] * 4
+
+    def client(number):
+        try:
+            while not stop.is_set():
+                with Client(site.port) as connection:
+                    for _ in range(25):
+                        app = connection.roundtrip("/app")
+                        word = connection.roundtrip("/").body.decode()
+                        if app.status != 200 or not re.fullmatch(r"word \d+|one", word):
+                            bad.append((app.status, word))
+                        served[number] += 2
+        except Exception as e:  # noqa: BLE001 - whatever it is, it is the result
+            bad.append(e)
+
+    threads = [threading.Thread(target=client, args=(n,), daemon=True) for n in range(4)]
+    for t in threads:
+        t.start()
+    deadline = time.monotonic() + 3
+    rounds = 0
+    while time.monotonic() < deadline and not bad:
+        site.edit(f"word {rounds}")
+        becomes(site, f"word {rounds}")
+        rounds += 1
+    stop.set()
+    for t in threads:
+        t.join(10)
+    assert not bad, bad[:3]
+    assert rounds >= 3 and min(served) > 50, (rounds, served)
+    site.wait_idle()
+
+
+def test_upstream_connections_outlive_a_reload(serve, upstream):
+    gateway = serve(d.gateway(), saying("one"), *d.backend(upstream.port), workers=1)
+    assert gateway.fetch("/app").status == 200
+    gateway.file.write_text(gateway.file.read_text().replace("one", "two"))
+    eventually(lambda: gateway.fetch("/").body == b"two", LIVE)
+    assert gateway.fetch("/app").status == 200
+    assert len(upstream.connections) == 1
+
+
+def test_endpoints_move(serve, upstream):
+    gateway = serve(d.gateway(), saying("one"), *d.backend(upstream.port))
+    text = gateway.file.read_text()
+    gateway.file.write_text(text.replace("ready: true", "ready: false"))
+    eventually(lambda: gateway.fetch("/app").status == 503, LIVE)
+    assert gateway.fetch("/app").body == b"no healthy upstream"
+    gateway.file.write_text(text)
+    eventually(lambda: gateway.fetch("/app").status == 200, LIVE)
+
+
+def test_listeners_come_and_go(serve, upstream):
+    docs = [saying("one"), *d.backend(upstream.port)]
+    gateway = serve(d.gateway(), *docs, numbers=(80, 81))
+    second = gateway.ports[81]
+
+    def served(port):
+        try:
+            with Client(port) as client:
+                return client.roundtrip("/").body == b"one"
+        except (ConnectionRefusedError, Closed):
+            return False
+
+    assert served(gateway.port) and not served(second)
+    for _ in range(2):
+        gateway.file.write_text(d.text(d.gateway(), d.gateway(name="gw2", number=81), *docs).replace(
+            "- gw\n", "- gw\n  - gw2\n"))
+        eventually(lambda: served(second), LIVE, "the new port")
+        gateway.file.write_text(d.text(d.gateway(), *docs))
+        eventually(lambda: not served(second), LIVE, "the port is closed")
+        assert served(gateway.port)

@@ -1,0 +1,201 @@
+#include "admin/watch.h"
+#include "core/clock.h"
+#include "test.h"
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char root[64];
+
+static const char *at(const char *name)
+{
+    static char paths[4][256];
+    static unsigned next;
+    char *p = paths[next++ % 4];
+    snprintf(p, sizeof(paths[0]), "%s/%s", root, name);
+    return p;
+}
+
+static void put(const char *name, const char *text)
+{
+    FILE *f = fopen(at(name), "w");
+    if (f) {
+        fputs(text, f);
+        fclose(f);
+    }
+}
+
+static bool fresh(void)
+{
+    snprintf(root, sizeof(root), "/tmp/sluice-watch-XXXXXX");
+    return mkdtemp(root) != NULL;
+}
+
+static void clean(void)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", root);
+    if (system(command) != 0)
+        test_fail(__FILE__, __LINE__, "cannot remove %s", root);
+}
+
+static uint64_t now_ms(void)
+{
+    return clock_monotonic_ns() / NS_PER_MS;
+}
+
+// Whether a change is reported before limit_ms have passed.
+static bool changes(struct watch *w, int limit_ms)
+{
+    uint64_t until = now_ms() + (uint64_t)limit_ms;
+    while (now_ms() < until) {
+        struct pollfd p = {watch_fd(w), POLLIN, 0};
+        poll(&p, 1, watch_wait_ms(w, now_ms(), (int)(until - now_ms())));
+        watch_step(w, now_ms());
+        if (watch_changed(w, now_ms()))
+            return true;
+    }
+    return false;
+}
+
+#define SOON 3000 // there is to be a change
+#define NEVER 250 // there is to be none
+
+TEST(watch_sees_a_file_written_and_replaced)
+{
+    REQUIRE(fresh());
+    put("gw.yaml", "a");
+    struct load_input in = {"default", at("gw.yaml")};
+    char path[256];
+    snprintf(path, sizeof(path), "%s", in.path);
+    in.path = path;
+    struct watch *w = watch_create(&in, 1, false);
+    REQUIRE(!watch_is_polling(w));
+    put("other.yaml", "x");
+    put("gw.yaml~", "x");
+    EXPECT(!changes(w, NEVER));
+    put("gw.yaml", "b");
+    EXPECT(changes(w, SOON));
+    put("new", "c");
+    REQUIRE(rename(at("new"), at("gw.yaml")) == 0);
+    EXPECT(changes(w, SOON));
+    put("gw.yaml", "d"); // the replaced one too
+    EXPECT(changes(w, SOON));
+    unlink(at("gw.yaml"));
+    EXPECT(changes(w, SOON));
+    put("gw.yaml", "e");
+    EXPECT(changes(w, SOON));
+    watch_destroy(w);
+    clean();
+}
+
+static void folder_case(bool poll_only)
+{
+    REQUIRE(fresh());
+    struct load_input in = {"default", root};
+    put("a.yaml", "a");
+    struct watch *w = watch_create(&in, 1, poll_only);
+    EXPECT_EQ(watch_is_polling(w), poll_only);
+    watch_step(w, now_ms());
+    put(".a.yaml.swp", "x");
+    put("a.yaml~", "x");
+    put("notes.txt", "x");
+    EXPECT(!changes(w, poll_only ? WATCH_POLL_MS + 200 : NEVER));
+    put("b.yml", "b");
+    EXPECT(changes(w, SOON));
+    REQUIRE(mkdir(at("sub"), 0755) == 0);
+    put("sub/c.json", "{}");
+    EXPECT(changes(w, SOON));
+    put("sub/c.json", "{ }");
+    EXPECT(changes(w, SOON));
+    unlink(at("b.yml"));
+    EXPECT(changes(w, SOON));
+    watch_destroy(w);
+    clean();
+}
+
+TEST(watch_sees_what_happens_in_a_folder)
+{
+    folder_case(false);
+}
+
+TEST(watch_polls_where_there_is_no_inotify)
+{
+    folder_case(true);
+}
+
+// As the kubelet updates a mounted ConfigMap: a new folder, then ..data is renamed over.
+static void swap_data(const char *version, const char *text)
+{
+    char name[64];
+    mkdir(at(version), 0755);
+    snprintf(name, sizeof(name), "%s/gw.yaml", version);
+    put(name, text);
+    if (symlink(version, at("..data_tmp")) != 0 || rename(at("..data_tmp"), at("..data")) != 0)
+        test_fail(__FILE__, __LINE__, "symlink");
+}
+
+TEST(watch_sees_a_configmap_swapped)
+{
+    REQUIRE(fresh());
+    swap_data("..1", "a");
+    REQUIRE(symlink("..data/gw.yaml", at("gw.yaml")) == 0);
+    char path[256];
+    snprintf(path, sizeof(path), "%s", at("gw.yaml"));
+    struct load_input file = {"default", path}, folder = {"default", root};
+    struct watch *a = watch_create(&file, 1, false), *b = watch_create(&folder, 1, false);
+    for (int i = 2; i < 4; i++) {
+        swap_data(i == 2 ? "..2" : "..3", i == 2 ? "b" : "c");
+        EXPECT(changes(a, SOON));
+        EXPECT(changes(b, SOON));
+        EXPECT(!changes(a, NEVER));
+    }
+    watch_destroy(a);
+    watch_destroy(b);
+    clean();
+}
+
+TEST(watch_sees_a_linked_folder_swapped)
+{
+    REQUIRE(fresh());
+    REQUIRE(mkdir(at("r1"), 0755) == 0 && mkdir(at("r2"), 0755) == 0);
+    put("r1/a.yaml", "a");
+    put("r2/a.yaml", "b");
+    REQUIRE(symlink("r1", at("current")) == 0);
+    char path[256];
+    snprintf(path, sizeof(path), "%s", at("current/a.yaml"));
+    struct load_input in = {"default", path};
+    struct watch *w = watch_create(&in, 1, false);
+    REQUIRE(symlink("r2", at("next")) == 0 && rename(at("next"), at("current")) == 0);
+    EXPECT(changes(w, SOON));
+    put("r2/a.yaml", "c"); // followed to where it points now
+    EXPECT(changes(w, SOON));
+    put("r1/a.yaml", "x"); // and no longer to where it pointed
+    EXPECT(!changes(w, NEVER));
+    watch_destroy(w);
+    clean();
+}
+
+TEST(watch_waits_until_it_is_quiet)
+{
+    REQUIRE(fresh());
+    struct load_input in = {"default", root};
+    struct watch *w = watch_create(&in, 1, false);
+    put("a.yaml", "a");
+    watch_step(w, 1000);
+    EXPECT(!watch_changed(w, 1000));
+    EXPECT_EQ(watch_wait_ms(w, 1000, 5000), WATCH_SETTLE_MS);
+    put("a.yaml", "b");
+    watch_step(w, 1000 + WATCH_SETTLE_MS - 1);
+    EXPECT(!watch_changed(w, 1000 + WATCH_SETTLE_MS));
+    for (uint64_t t = 1150; t <= 1000 + WATCH_SETTLE_MAX_MS; t += 50) { // it never ends
+        put("a.yaml", "c");
+        watch_step(w, t);
+    }
+    EXPECT(!watch_changed(w, 1000 + WATCH_SETTLE_MAX_MS - 1));
+    EXPECT(watch_changed(w, 1000 + WATCH_SETTLE_MAX_MS));
+    EXPECT(!watch_changed(w, 1000 + WATCH_SETTLE_MAX_MS));
+    watch_destroy(w);
+    clean();
+}

@@ -1,0 +1,33 @@
+// Numbers of names are stable; entries appear when first used and are seen by the reader.
+#include "proxy/stats.h"
+#include "test.h"
+
+TEST(stats_numbers_are_stable)
+{
+    struct stat_registry r;
+    stat_registry_init(&r);
+    uint32_t a = stat_register(&r, STAT_CLUSTER, SLICE("a")),
+             b = stat_register(&r, STAT_ROUTE, SLICE("a"));
+    EXPECT(a != b);
+    for (int i = 0; i < 1000; i++) {
+        char name[16];
+        int n = snprintf(name, sizeof(name), "n%d", i);
+        stat_register(&r, STAT_ROUTE, (struct slice){name, (size_t)n});
+    }
+    EXPECT_EQ(stat_register(&r, STAT_CLUSTER, SLICE("a")), a);
+    EXPECT_EQ(stat_register(&r, STAT_ROUTE, SLICE("a")), b);
+    EXPECT_EQ(r.count, 1002);
+    stat_registry_fini(&r);
+}
+
+TEST(stats_entries_are_made_on_first_use)
+{
+    struct stat_table *t = stat_table_create();
+    EXPECT(stat_peek(t, 70) == NULL);
+    counter_add(&stat_get(t, 70)->rq_total, 3);
+    EXPECT_EQ(counter_read(&stat_peek(t, 70)->rq_total), 3);
+    EXPECT(stat_peek(t, 64) != NULL);
+    EXPECT(stat_peek(t, 63) == NULL);
+    EXPECT(stat_get(t, STAT_CHUNK * STAT_CHUNKS) == NULL);
+    stat_table_destroy(t);
+}

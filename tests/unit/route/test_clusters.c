@@ -1,0 +1,178 @@
+// Clusters: names, endpoints from every source, subsets, and the settings of DestinationRules.
+#include "fixture.h"
+#include "test.h"
+
+#define SERVICE                                                                                    \
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: ns}\nspec:\n"            \
+    "  selector: {app: web}\n  ports:\n"                                                           \
+    "  - {name: http, port: 80, targetPort: 8080}\n"                                               \
+    "  - {name: named, port: 81, targetPort: admin}\n"                                             \
+    "  - {name: dns, port: 53, protocol: UDP}\n"
+#define POD(name, ip, version, extra)                                                              \
+    "---\napiVersion: v1\nkind: Pod\nmetadata: {name: " name ", namespace: ns, labels: {app: web, " \
+    "version: " version "}}\nspec: {containers: [{name: c, image: i, ports: [{name: admin, "       \
+    "containerPort: 9090}]}]}\nstatus: {podIP: " ip extra "}\n"
+#define PODS POD("p1", "10.0.0.1", "v1", "") POD("p2", "10.0.0.2", "v2", "")
+#define RULE(policy)                                                                               \
+    "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n"                             \
+    "metadata: {name: dr, namespace: ns}\nspec:\n  host: web\n" policy
+#define WEB "web.ns.svc.cluster.local"
+
+TEST(clusters_of_a_service_from_its_pods)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  SERVICE PODS POD("p3", "10.0.0.3", "v1", ", phase: Failed")
+                  RULE("  subsets:\n  - {name: v1, labels: {version: v1}}\n"
+                       "  - {name: v9, labels: {version: v9}}\n"),
+                  NULL);
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80||" WEB), "10.0.0.1:8080 10.0.0.2:8080");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|81||" WEB), "10.0.0.1:9090 10.0.0.2:9090");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80|v1|" WEB), "10.0.0.1:8080");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80|v9|" WEB), "");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|53||" WEB), "no cluster");
+    EXPECT_EQ(c.config.clusters.count, 6);
+    for (uint32_t i = 0; i < c.config.clusters.count; i++) {
+        EXPECT_EQ(c.config.clusters.clusters[i]->index, i);
+        EXPECT(i == 0 || slice_cmp(c.config.clusters.clusters[i - 1]->name,
+                                   c.config.clusters.clusters[i]->name) < 0);
+    }
+    const struct cluster_config *v1 = compiled_cluster(&c, "outbound|80|v1|" WEB);
+    REQUIRE(v1 != NULL);
+    EXPECT_STR(v1->host.ptr, WEB);
+    EXPECT_STR(v1->subset.ptr, "v1");
+    EXPECT_STR(v1->destination_rule.ptr, "dr.ns");
+    EXPECT_STR(v1->type, "EDS");
+    compiled_fini(&c);
+}
+
+TEST(clusters_prefer_slices_to_endpoints_to_pods)
+{
+    struct compiled c;
+    compiled_init(
+        &c,
+        SERVICE PODS
+        "---\napiVersion: v1\nkind: Endpoints\nmetadata: {name: web, namespace: ns}\n"
+        "subsets: [{addresses: [{ip: 10.0.1.1}], ports: [{name: http, port: 8081}]}]\n"
+        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+        "metadata: {name: web-1, namespace: ns, labels: {kubernetes.io/service-name: web}}\n"
+        "addressType: IPv4\nports: [{name: http, port: 8082}]\nendpoints:\n"
+        "- {addresses: [10.0.0.2], conditions: {ready: true}}\n"
+        "- {addresses: [10.9.9.9], targetRef: {kind: Pod, name: p1, namespace: ns}}\n"
+        "- {addresses: [10.0.0.7], conditions: {ready: false}}\n"
+        RULE("  subsets:\n  - {name: v1, labels: {version: v1}}\n"
+             "  - {name: v2, labels: {version: v2}}\n"),
+        NULL);
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80||" WEB), "10.0.0.2:8082 10.9.9.9:8082");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80|v1|" WEB), "10.9.9.9:8082");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80|v2|" WEB), "10.0.0.2:8082");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|81||" WEB), "");
+    compiled_fini(&c);
+}
+
+TEST(clusters_of_service_entries)
+{
+    struct compiled c;
+    compiled_init(
+        &c,
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s}\nspec:\n"
+        "  hosts: [static.example]\n  resolution: STATIC\n"
+        "  ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, "
+        "protocol: TLS, targetPort: 8443}]\n  endpoints:\n"
+        "  - {address: 10.2.0.1, labels: {v: a}, weight: 3, ports: {http: 8001}}\n"
+        "  - {address: 'unix:///run/x.sock'}\n"
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: w}\nspec:\n"
+        "  hosts: [vm.example]\n  resolution: STATIC\n  workloadSelector: {labels: {app: vm}}\n"
+        "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
+        "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm1}\n"
+        "spec: {address: 10.3.0.1, labels: {app: vm, v: b}, locality: r/z/s}\n"
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: d}\nspec:\n"
+        "  hosts: [dns.example]\n  resolution: DNS\n"
+        "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
+        "  endpoints: [{address: 10.4.0.1}, {address: name.example}]\n"
+        "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: dr}\n"
+        "spec: {host: static.example, subsets: [{name: a, labels: {v: a}}]}\n",
+        NULL);
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80||static.example"),
+               "10.2.0.1:8001 unix:///run/x.sock");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|443|a|static.example"), "10.2.0.1:8443");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80||vm.example"), "10.3.0.1:80");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80||dns.example"), "10.4.0.1:80");
+    const struct cluster_config *s = compiled_cluster(&c, "outbound|80||static.example");
+    const struct cluster_config *w = compiled_cluster(&c, "outbound|80||vm.example");
+    REQUIRE(s && w && s->endpoint_count && w->endpoint_count);
+    EXPECT_EQ(s->endpoints[0].weight, 3);
+    EXPECT_EQ(w->endpoints[0].weight, 1);
+    EXPECT_STR(w->endpoints[0].locality.ptr, "r/z/s");
+    EXPECT_STR(compiled_cluster(&c, "outbound|80||dns.example")->type, "STRICT_DNS");
+    compiled_fini(&c);
+}
+
+TEST(clusters_policy_defaults)
+{
+    struct compiled c;
+    compiled_init(&c, SERVICE, NULL);
+    const struct cluster_config *d = compiled_cluster(&c, "outbound|80||" WEB);
+    REQUIRE(d != NULL);
+    EXPECT_EQ(d->lb, LB_POLICY_LEAST_REQUEST);
+    EXPECT_EQ(d->connect_timeout_ns, 10000000000);
+    EXPECT_EQ(d->idle_timeout_ns, 3600000000000);
+    EXPECT_EQ(d->max_connections, UINT32_MAX);
+    EXPECT_EQ(d->max_retries, UINT32_MAX);
+    EXPECT_EQ(d->max_requests_per_connection, 0);
+    EXPECT_EQ(d->destination_rule.len, 0);
+    EXPECT_EQ(d->settings_hash, compiled_cluster(&c, "outbound|81||" WEB)->settings_hash);
+    compiled_fini(&c);
+}
+
+TEST(clusters_policy_precedence)
+{
+    struct compiled c;
+    compiled_init(
+        &c,
+        SERVICE RULE(
+            "  trafficPolicy:\n    loadBalancer: {simple: RANDOM}\n"
+            "    connectionPool: {tcp: {maxConnections: 7, connectTimeout: 3s}}\n"
+            "    portLevelSettings:\n    - port: {number: 81}\n"
+            "      loadBalancer: {simple: ROUND_ROBIN}\n"
+            "  subsets:\n  - name: plain\n    labels: {v: a}\n"
+            "  - name: own\n    labels: {v: a}\n    trafficPolicy:\n"
+            "      connectionPool: {http: {maxRetries: 4}}\n"
+            "      portLevelSettings:\n      - port: {number: 81}\n"
+            "        loadBalancer: {simple: LEAST_REQUEST}\n"),
+        NULL);
+    const struct cluster_config *top = compiled_cluster(&c, "outbound|80||" WEB);
+    const struct cluster_config *port = compiled_cluster(&c, "outbound|81||" WEB);
+    const struct cluster_config *plain = compiled_cluster(&c, "outbound|81|plain|" WEB);
+    const struct cluster_config *own = compiled_cluster(&c, "outbound|80|own|" WEB);
+    const struct cluster_config *both = compiled_cluster(&c, "outbound|81|own|" WEB);
+    REQUIRE(top && port && plain && own && both);
+    EXPECT_EQ(top->lb, LB_POLICY_RANDOM);
+    EXPECT_EQ(top->max_connections, 7);
+    EXPECT_EQ(top->connect_timeout_ns, 3000000000);
+    EXPECT_EQ(port->lb, LB_POLICY_ROUND_ROBIN);
+    EXPECT_EQ(port->max_connections, UINT32_MAX); // portLevelSettings do not inherit
+    EXPECT_EQ(plain->lb, LB_POLICY_ROUND_ROBIN);
+    EXPECT_EQ(own->lb, LB_POLICY_RANDOM);
+    EXPECT_EQ(own->max_connections, UINT32_MAX);
+    EXPECT_EQ(own->max_retries, 4);
+    EXPECT_EQ(both->lb, LB_POLICY_LEAST_REQUEST);
+    EXPECT(top->settings_hash != own->settings_hash);
+    compiled_fini(&c);
+}
+
+TEST(clusters_wildcard_rules_apply_where_no_closer_one_does)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  SERVICE
+                  "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
+                  "metadata: {name: wide, namespace: istio-system}\n"
+                  "spec: {host: '*.local', trafficPolicy: {loadBalancer: {simple: RANDOM}}}\n",
+                  NULL);
+    const struct cluster_config *d = compiled_cluster(&c, "outbound|80||" WEB);
+    REQUIRE(d != NULL);
+    EXPECT_EQ(d->lb, LB_POLICY_RANDOM);
+    EXPECT_STR(d->destination_rule.ptr, "wide.istio-system");
+    compiled_fini(&c);
+}

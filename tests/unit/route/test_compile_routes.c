@@ -1,0 +1,340 @@
+// Rules and actions of VirtualServices: what matches, in which order, and what it leads to.
+#include "fixture.h"
+#include "test.h"
+
+#define DOCS(http)                                                                                 \
+    "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec:\n"             \
+    "  selector: {istio: ingressgateway}\n  servers:\n"                                            \
+    "  - port: {number: 80, name: http, protocol: HTTP}\n    hosts: ['*']\n"                       \
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: one}\n"                                  \
+    "spec: {ports: [{name: http, port: 8000}]}\n"                                                  \
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: two}\n"                                  \
+    "spec: {ports: [{name: http, port: 80}, {name: b, port: 81}]}\n"                               \
+    "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: vs}\nspec:\n" \
+    "  hosts: [a.com]\n  gateways: [gw]\n  http:\n" http
+#define ROUTE(name, match)                                                                         \
+    "  - name: " name "\n    match:\n" match "    route: [{destination: {host: one}}]\n"
+
+static const char *get(const struct compiled *c, const char *path)
+{
+    return compiled_answer(c, NULL, "a.com", path);
+}
+
+static const char *name_for(const struct compiled *c, const struct route_request *rq)
+{
+    const struct route *r = compiled_route(c, "a.com", rq);
+    return r ? r->name.ptr : "404";
+}
+
+static const char *with_header(const struct compiled *c, const char *path, const char *name,
+                               const char *value)
+{
+    struct route_request rq = compiled_request("a.com", path);
+    const struct route_header headers[] = {{SLICE("accept"), SLICE("*/*")},
+                                           {slice_of(name), slice_of(value)}};
+    rq.headers = headers;
+    rq.header_count = 2;
+    return name_for(c, &rq);
+}
+
+TEST(route_uri_kinds)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS(ROUTE("exact", "    - uri: {exact: /productpage}\n")
+                       ROUTE("prefix", "    - uri: {prefix: /static}\n")
+                       ROUTE("regex", "    - uri: {regex: '/api/v[0-9]+'}\n")
+                       ROUTE("fold", "    - {uri: {exact: /Fold}, ignoreUriCase: true}\n"
+                                     "    - {uri: {prefix: /Dolf/}, ignoreUriCase: true}\n")),
+                  NULL);
+    EXPECT_STR(get(&c, "/productpage"), "exact");
+    EXPECT_STR(get(&c, "/productpage?u=1"), "exact");
+    EXPECT_STR(get(&c, "/productpage/"), "404");
+    EXPECT_STR(get(&c, "/Productpage"), "404");
+    EXPECT_STR(get(&c, "/staticfoo"), "prefix"); // a string prefix
+    EXPECT_STR(get(&c, "/stati"), "404");
+    EXPECT_STR(get(&c, "/api/v12"), "regex");
+    EXPECT_STR(get(&c, "/api/v12/x"), "404");
+    EXPECT_STR(get(&c, "/fOLD"), "fold");
+    EXPECT_STR(get(&c, "/dolf/x"), "fold");
+    EXPECT_STR(get(&c, "/dolf"), "404");
+    compiled_fini(&c);
+}
+
+TEST(route_first_match_wins_over_the_better_one)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS(ROUTE("short", "    - uri: {prefix: /a}\n")
+                       ROUTE("long", "    - uri: {prefix: /a/b}\n")
+                       ROUTE("exact", "    - uri: {exact: /a/b/c}\n")
+                       ROUTE("regex", "    - uri: {regex: '/x/.*'}\n")
+                       ROUTE("late", "    - uri: {exact: /x/y}\n")
+                       ROUTE("last", "    - uri: {prefix: /}\n")
+                       ROUTE("never", "    - uri: {exact: /never}\n")),
+                  NULL);
+    EXPECT_STR(get(&c, "/a/b/c"), "short");
+    EXPECT_STR(get(&c, "/x/y"), "regex");
+    EXPECT_STR(get(&c, "/never"), "last"); // what follows a catch-all is dropped
+    EXPECT_EQ(c.config.route_count, 6);
+    compiled_fini(&c);
+}
+
+TEST(route_conditions_of_headers)
+{
+    struct compiled c;
+    compiled_init(
+        &c,
+        DOCS(ROUTE("exact", "    - headers: {end-user: {exact: jason}}\n")
+             ROUTE("prefix", "    - headers: {End-User: {prefix: adm}}\n")
+             ROUTE("regex", "    - headers: {cookie: {regex: '^(.*?;)?(user=x)(;.*)?$'}}\n")
+             ROUTE("present", "    - headers: {x-present: {}}\n")
+             ROUTE("star", "    - headers: {x-star: {regex: '*'}}\n")
+             ROUTE("without", "    - {uri: {prefix: /w}, withoutHeaders: {x-no: {exact: a}}}\n")
+             ROUTE("absent", "    - {uri: {prefix: /p}, withoutHeaders: {x-no: {}}}\n")),
+        NULL);
+    EXPECT_STR(with_header(&c, "/", "end-user", "jason"), "exact");
+    EXPECT_STR(with_header(&c, "/", "end-user", "Jason"), "404");
+    EXPECT_STR(with_header(&c, "/", "end-user", "admin"), "prefix");
+    EXPECT_STR(with_header(&c, "/", "cookie", "a=b;user=x;c=d"), "regex");
+    EXPECT_STR(with_header(&c, "/", "x-present", ""), "present");
+    EXPECT_STR(with_header(&c, "/", "x-star", "any"), "star");
+    EXPECT_STR(with_header(&c, "/w", "x-no", "a"), "404");
+    EXPECT_STR(with_header(&c, "/w", "x-no", "b"), "without");
+    EXPECT_STR(with_header(&c, "/w", "other", "b"), "without");
+    EXPECT_STR(with_header(&c, "/p", "x-no", "b"), "404");
+    EXPECT_STR(with_header(&c, "/p", "other", "b"), "absent");
+    compiled_fini(&c);
+}
+
+TEST(route_repeated_headers_are_one_list)
+{
+    struct compiled c;
+    compiled_init(&c, DOCS(ROUTE("both", "    - headers: {x: {exact: 'a,b'}}\n")), NULL);
+    struct route_request rq = compiled_request("a.com", "/");
+    const struct route_header headers[] = {{SLICE("x"), SLICE("a")}, {SLICE("x"), SLICE("b")}};
+    rq.headers = headers;
+    rq.header_count = 2;
+    EXPECT(compiled_route(&c, "a.com", &rq) != NULL);
+    rq.header_count = 1;
+    EXPECT(compiled_route(&c, "a.com", &rq) == NULL);
+    compiled_fini(&c);
+}
+
+TEST(route_conditions_of_method_scheme_authority_and_query)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS(ROUTE("post", "    - method: {exact: POST}\n")
+                       ROUTE("https", "    - scheme: {exact: https}\n")
+                       ROUTE("authority", "    - authority: {prefix: 'a.com:80'}\n")
+                       ROUTE("query", "    - queryParams: {v: {exact: '1'}}\n")
+                       ROUTE("has", "    - queryParams: {flag: {}}\n")
+                       ROUTE("re", "    - queryParams: {n: {regex: '[0-9]+'}}\n")),
+                  NULL);
+    struct route_request rq = compiled_request("a.com", "/");
+    EXPECT(compiled_route(&c, "a.com", &rq) == NULL);
+    rq.method = SLICE("POST");
+    EXPECT_STR(name_for(&c, &rq), "post");
+    rq.method = SLICE("GET");
+    rq.scheme = SLICE("https");
+    EXPECT_STR(name_for(&c, &rq), "https");
+    EXPECT_STR(compiled_answer(&c, NULL, "a.com:8080", "/"), "authority");
+    EXPECT_STR(get(&c, "/?a=b&v=1"), "query");
+    EXPECT_STR(get(&c, "/?v=2&v=1"), "404"); // the first one counts
+    EXPECT_STR(get(&c, "/?flag"), "has");
+    EXPECT_STR(get(&c, "/?x&n=17"), "re");
+    EXPECT_STR(get(&c, "/?x&n=17a"), "404");
+    compiled_fini(&c);
+}
+
+TEST(route_match_blocks_are_alternatives_and_name_the_route)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS(ROUTE("r", "    - {name: m1, uri: {exact: /1}}\n    - uri: {exact: /2}\n")),
+                  NULL);
+    EXPECT_STR(get(&c, "/1"), "r.m1");
+    EXPECT_STR(get(&c, "/2"), "r");
+    EXPECT_STR(get(&c, "/3"), "404");
+    struct route_request rq = compiled_request("a.com", "/1");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r != NULL);
+    EXPECT_STR(r->virtual_service.ptr, "vs.default");
+    EXPECT_STR(r->match_text.ptr, "/1");
+    EXPECT_STR(r->pos.file, "test.yaml");
+    EXPECT(r->pos.line > 0);
+    compiled_fini(&c);
+}
+
+TEST(route_match_of_port_gateway_and_source)
+{
+    static const char docs[] =
+        DOCS(ROUTE("port", "    - {uri: {prefix: /a}, port: 81}\n")
+             ROUTE("mesh", "    - {uri: {prefix: /a}, gateways: [mesh]}\n")
+             ROUTE("source", "    - {uri: {prefix: /a}, sourceLabels: {app: client}}\n")
+             ROUTE("gateway", "    - {uri: {prefix: /a}, gateways: [gw, mesh], port: 80}\n"));
+    struct compiled c;
+    compiled_init(&c, docs, NULL);
+    EXPECT_STR(get(&c, "/a"), "gateway");
+    compiled_fini(&c);
+    compiled_init(&c, docs, "app=client,istio=ingressgateway");
+    EXPECT_STR(get(&c, "/a"), "source");
+    compiled_fini(&c);
+}
+
+TEST(route_destination_port_and_unknown_destinations)
+{
+    struct compiled c;
+    compiled_init(
+        &c,
+        DOCS("  - match: [{uri: {exact: /one}}]\n    route: [{destination: {host: one}}]\n"
+             "  - match: [{uri: {exact: /two}}]\n    route: [{destination: {host: two}}]\n"
+             "  - match: [{uri: {exact: /port}}]\n"
+             "    route: [{destination: {host: two, port: {number: 9}}}]\n"
+             "  - match: [{uri: {exact: /subset}}]\n"
+             "    route: [{destination: {host: one, subset: v9}}]\n"
+             "  - match: [{uri: {exact: /fqdn}}]\n"
+             "    route: [{destination: {host: ONE.default.svc.cluster.local}}]\n"
+             "  - match: [{uri: {exact: /none}}]\n    route: [{destination: {host: none}}]\n"),
+        NULL);
+    struct route_request rq = compiled_request("a.com", "/one");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    EXPECT(r && r->targets[0].cluster && r->total_weight == 1);
+    EXPECT(r && route_pick(r, 0) == &r->targets[0]);
+    EXPECT_STR(get(&c, "/one"), "outbound|8000||one.default.svc.cluster.local");
+    EXPECT_STR(get(&c, "/two"), "outbound|80||two.default.svc.cluster.local");
+    EXPECT_STR(get(&c, "/fqdn"), "outbound|8000||one.default.svc.cluster.local");
+    EXPECT_STR(get(&c, "/port"), "outbound|9||two.default.svc.cluster.local");
+    EXPECT_STR(get(&c, "/subset"), "outbound|8000|v9|one.default.svc.cluster.local");
+    EXPECT_STR(get(&c, "/none"), "outbound|80||none.default.svc.cluster.local");
+    rq = compiled_request("a.com", "/none");
+    r = compiled_route(&c, "a.com", &rq);
+    EXPECT(r && !r->targets[0].cluster);
+    compiled_fini(&c);
+}
+
+TEST(route_weights)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS("  - route:\n    - {destination: {host: one}, weight: 50}\n"
+                       "    - {destination: {host: two}, weight: 0}\n"
+                       "    - {destination: {host: none}, weight: 30}\n"),
+                  NULL);
+    struct route_request rq = compiled_request("a.com", "/");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && r->target_count == 2);
+    EXPECT_EQ(r->total_weight, 80);
+    EXPECT(route_pick(r, 0) == &r->targets[0]);
+    EXPECT(route_pick(r, 49) == &r->targets[0]);
+    EXPECT(route_pick(r, 50) == &r->targets[1]);
+    EXPECT(route_pick(r, 79) == &r->targets[1]);
+    compiled_fini(&c);
+}
+
+TEST(route_retries_and_timeouts)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS("  - match: [{uri: {exact: /default}}]\n"
+                       "    route: [{destination: {host: one}}]\n"
+                       "  - match: [{uri: {exact: /off}}]\n    retries: {attempts: 0}\n"
+                       "    timeout: 2s\n    route: [{destination: {host: one}}]\n"
+                       "  - match: [{uri: {exact: /own}}]\n"
+                       "    retries: {attempts: 3, perTryTimeout: 500ms,\n"
+                       "      retryOn: 'gateway-error, 418,reset'}\n"
+                       "    route: [{destination: {host: one}}]\n"),
+                  NULL);
+    struct route_request rq = compiled_request("a.com", "/default");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r != NULL);
+    EXPECT_EQ(r->retry.attempts, 2);
+    EXPECT_EQ(r->retry.on, RETRY_CONNECT_FAILURE | RETRY_REFUSED_STREAM | RETRY_GRPC_UNAVAILABLE |
+                               RETRY_GRPC_CANCELLED);
+    EXPECT_EQ(r->retry.backoff_ns, 25000000);
+    EXPECT(r->retry.previous_host_avoided && r->timeout_ns == 0);
+    rq = compiled_request("a.com", "/off");
+    r = compiled_route(&c, "a.com", &rq);
+    EXPECT(r && r->retry.attempts == 0 && r->timeout_ns == 2000000000);
+    rq = compiled_request("a.com", "/own");
+    r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r != NULL);
+    EXPECT_EQ(r->retry.attempts, 3);
+    EXPECT_EQ(r->retry.per_try_timeout_ns, 500000000);
+    EXPECT_EQ(r->retry.on, RETRY_GATEWAY_ERROR | RETRY_RESET);
+    REQUIRE(r->retry.status_count == 1);
+    EXPECT_EQ(r->retry.status_codes[0], 418);
+    compiled_fini(&c);
+}
+
+TEST(route_header_edits_and_authority)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS("  - headers:\n"
+                       "      request: {set: {X-B: b, X-A: a}, add: {X-C: c}, remove: [X-D]}\n"
+                       "      response: {add: {X-R: r}}\n"
+                       "    route:\n    - destination: {host: one}\n      weight: 1\n"
+                       "      headers: {request: {set: {Host: one.com, x-t: t}}}\n"
+                       "    - {destination: {host: two}, weight: 1}\n"),
+                  NULL);
+    struct route_request rq = compiled_request("a.com", "/");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && r->has_edits && r->target_count == 2);
+    REQUIRE(r->request.set_count == 2);
+    EXPECT_STR(r->request.set[0].name.ptr, "x-a");
+    EXPECT_STR(r->request.set[1].value.ptr, "b");
+    EXPECT_STR(r->request.add[0].name.ptr, "x-c");
+    EXPECT_STR(r->request.remove[0].ptr, "x-d");
+    EXPECT_STR(r->response.add[0].name.ptr, "x-r");
+    EXPECT(r->rewrite_authority.len == 0);
+    EXPECT(r->targets[0].has_edits && !r->targets[1].has_edits);
+    EXPECT_EQ(r->targets[0].request.set_count, 1);
+    EXPECT_STR(r->targets[0].rewrite_authority.ptr, "one.com");
+    compiled_fini(&c);
+}
+
+TEST(route_rewrite_redirect_and_direct_response)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS("  - match: [{uri: {prefix: /api/}}]\n    rewrite: {uri: /, authority: b.c}\n"
+                       "    route: [{destination: {host: one}}]\n"
+                       "  - match: [{uri: {exact: /re}}]\n"
+                       "    rewrite: {uriRegexRewrite: {match: '/(.)e', rewrite: '/\\1'}}\n"
+                       "    route: [{destination: {host: one}}]\n"
+                       "  - match: [{uri: {exact: /old}}]\n    redirect: {uri: /new}\n"
+                       "  - match: [{uri: {exact: /direct}}]\n"
+                       "    directResponse: {status: 503, body: {string: sorry}}\n"),
+                  NULL);
+    char out[64];
+    size_t len = 0;
+    struct route_request rq = compiled_request("a.com", "/api/x?q");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && route_rewrite_path(r, &rq, out, sizeof(out), &len) == OK);
+    EXPECT(slice_eq((struct slice){out, len}, SLICE("/x?q")));
+    EXPECT_STR(r->rewrite_authority.ptr, "b.c");
+    rq = compiled_request("a.com", "/re");
+    r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && r->rewrite_regex && route_rewrite_path(r, &rq, out, sizeof(out), &len) == OK);
+    EXPECT(slice_eq((struct slice){out, len}, SLICE("/r")));
+    rq = compiled_request("a.com", "/old");
+    r = compiled_route(&c, "a.com", &rq);
+    EXPECT(r && r->action == ROUTE_REDIRECT && r->redirect.code == 301 && r->redirect.uri_given);
+    rq = compiled_request("a.com", "/direct");
+    r = compiled_route(&c, "a.com", &rq);
+    EXPECT(r && r->action == ROUTE_DIRECT_RESPONSE && r->direct_status == 503);
+    EXPECT(r && slice_eq(r->direct_body, SLICE("sorry")));
+    compiled_fini(&c);
+}
+
+TEST(route_bad_expressions_are_findings)
+{
+    struct compiled c;
+    compiled_init(&c, DOCS(ROUTE("bad", "    - uri: {regex: '/(a'}\n")
+                           ROUTE("good", "    - uri: {prefix: /}\n")), NULL);
+    EXPECT(compiled_has_finding(&c, "missing )"));
+    EXPECT_STR(get(&c, "/a"), "good");
+    compiled_fini(&c);
+}

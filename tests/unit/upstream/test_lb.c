@@ -1,0 +1,94 @@
+// Balancing: weights are kept, the busy one is avoided, a failed one is not asked again.
+#include "core/worker.h"
+#include "test.h"
+#include "upstream/cluster.h"
+
+#define N 4
+#define DRAWS 40000
+
+static struct endpoint_config endpoints[N];
+static struct worker worker;
+
+static struct upstream_cluster *make(enum lb_policy policy, const uint32_t weights[N])
+{
+    static struct cluster_config cfg;
+    rng_init(&worker.rng, 42);
+    for (int i = 0; i < N; i++) {
+        (void)!addr_parse(SLICE("127.0.0.1"), (uint16_t)(9000 + i), &endpoints[i].addr);
+        endpoints[i].weight = weights[i];
+    }
+    cfg = (struct cluster_config){
+        .name = SLICE("c"), .endpoints = endpoints, .endpoint_count = N, .lb = policy};
+    return cluster_create(&worker, NULL, &cfg);
+}
+
+static void draw(struct upstream_cluster *c, const struct endpoint *avoid, uint32_t counts[N])
+{
+    memset(counts, 0, N * sizeof(counts[0]));
+    for (int i = 0; i < DRAWS; i++) {
+        struct endpoint *e = cluster_choose(c, &worker.rng, avoid);
+        counts[addr_port(&e->addr) - 9000]++;
+    }
+}
+
+TEST(lb_random_keeps_weights)
+{
+    const uint32_t weights[N] = {1, 2, 3, 4};
+    uint32_t counts[N];
+    struct upstream_cluster *c = make(LB_POLICY_RANDOM, weights);
+    draw(c, NULL, counts);
+    for (uint32_t i = 0; i < N; i++) // six standard deviations
+        EXPECT(counts[i] > DRAWS / 10 * weights[i] - 600 &&
+               counts[i] < DRAWS / 10 * weights[i] + 600);
+    cluster_retire(c);
+}
+
+TEST(lb_round_robin_is_even)
+{
+    const uint32_t weights[N] = {1, 1, 1, 1};
+    uint32_t counts[N];
+    struct upstream_cluster *c = make(LB_POLICY_ROUND_ROBIN, weights);
+    draw(c, NULL, counts);
+    for (int i = 0; i < N; i++)
+        EXPECT_EQ(counts[i], DRAWS / N);
+    cluster_retire(c);
+}
+
+TEST(lb_least_request_avoids_the_busy_one)
+{
+    const uint32_t weights[N] = {1, 1, 1, 1};
+    uint32_t counts[N];
+    struct upstream_cluster *c = make(LB_POLICY_LEAST_REQUEST, weights);
+    c->endpoints[2]->active = 100;
+    draw(c, NULL, counts);
+    EXPECT(counts[2] < DRAWS / 10); // only when both choices fall on it: a sixteenth
+    EXPECT(counts[0] > DRAWS / 5);
+    cluster_retire(c);
+}
+
+TEST(lb_does_not_ask_the_failed_one_again)
+{
+    const uint32_t weights[N] = {1, 1, 1, 1};
+    uint32_t counts[N];
+    struct upstream_cluster *c = make(LB_POLICY_RANDOM, weights);
+    draw(c, c->endpoints[1], counts);
+    EXPECT(counts[1] < DRAWS / 1000);
+    cluster_retire(c);
+}
+
+TEST(cluster_update_keeps_endpoints_by_address)
+{
+    const uint32_t weights[N] = {1, 1, 1, 1};
+    struct upstream_cluster *c = make(LB_POLICY_RANDOM, weights);
+    struct endpoint *second = c->endpoints[1];
+    struct cluster_config cfg = {
+        .name = SLICE("c"), .endpoints = endpoints + 1, .endpoint_count = 2};
+    endpoint_begin(c->endpoints[0]);
+    struct endpoint *gone = c->endpoints[0];
+    cluster_update(c, &cfg);
+    EXPECT_EQ(c->endpoint_count, 2);
+    EXPECT(c->endpoints[0] == second);
+    EXPECT(gone->retired);
+    endpoint_end(gone); // the exchange that was on it lets go
+    cluster_retire(c);
+}
