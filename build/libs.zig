@@ -10,7 +10,14 @@ pub const Libs = struct {
     nghttp2: ctx.Library,
     nghttp3: ctx.Library,
 
-    pub fn build(c: ctx.Context) Libs {
+    /// Optimised in every mode, and instrumented for AddressSanitizer only (it sees what we hand
+    /// them): one build serves releases, unit tests and the other sanitizers.
+    pub fn build(own: ctx.Context) Libs {
+        var c = own;
+        if (!own.fuzz and own.sanitize != .address) {
+            c.optimize = .fast;
+            c.sanitize = .none;
+        }
         const boringssl = @import("boringssl.zig").build(c);
         return .{
             .liburing = @import("liburing.zig").build(c),
