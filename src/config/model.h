@@ -46,7 +46,7 @@ struct metadata {
     struct pos name_pos;
     // Asks for what this version does not serve, where ignoring that would change who may connect
     // or what is sent (client TLS of a DestinationRule): what it governs answers 503. Refused
-    // VirtualServices, ServiceEntries and servers are not in the model at all.
+    // VirtualServices and ServiceEntries are not in the model at all.
     bool refused;
 };
 

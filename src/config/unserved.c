@@ -3,6 +3,7 @@
 // serving it means deleting the row and its function. Owns nothing. Control thread.
 #include "config/unserved.h"
 #include "config/names.h"
+#include "config/rules.h"
 #include "config/schema.h"
 #include "config/validate_http.h"
 
@@ -205,10 +206,16 @@ static struct pos rule_selector(const void *object)
 
 // ---- services
 
+// Endpoints that are given by address need no resolver, whatever the resolution.
 static struct pos needs_dns(const void *object)
 {
     const struct service_entry *s = object;
-    return s->resolution >= RESOLUTION_DNS ? s->meta.pos : nowhere;
+    bool named = s->endpoint_count == 0;
+    if (s->resolution < RESOLUTION_DNS)
+        return nowhere;
+    for (uint32_t i = 0; i < s->endpoint_count && !named; i++)
+        named = !is_ip_address(s->endpoints[i].address);
+    return named || s->resolution == RESOLUTION_DYNAMIC_DNS ? s->meta.pos : nowhere;
 }
 
 static struct pos external_name(const void *object)
@@ -230,11 +237,11 @@ static const struct row {
     struct pos (*find)(const void *object); // line 0: not used
     const char *field, *consequence;
 } rows[] = {
-    {IN_SERVER, REFUSED, tls_server, "a server of protocol HTTPS or TLS", "its listener is not opened"},
+    {IN_SERVER, REFUSED, tls_server, "a server of protocol HTTPS or TLS",
+     "its listener is not opened"},
     {IN_SERVER, REFUSED, l4_server, "a server of protocol TCP, UDP, MONGO, MYSQL or REDIS",
      "its listener is not opened"},
-    {IN_SERVER, IGNORED, grpc_web, "gRPC-Web translation",
-     "requests are forwarded as they are"},
+    {IN_SERVER, IGNORED, grpc_web, "gRPC-Web translation", "requests are forwarded as they are"},
     {IN_SERVER, IGNORED, default_endpoint, "defaultEndpoint", "it is ignored, as by Istio"},
     {IN_HTTP_ROUTE, REFUSED, cors, "corsPolicy", "this VirtualService is left out"},
     {IN_HTTP_ROUTE, REFUSED, fault, "fault", "this VirtualService is left out"},
@@ -263,7 +270,8 @@ static const struct row {
     {IN_POLICY, IGNORED, pool_protocol, "h2UpgradePolicy: UPGRADE or useClientProtocol",
      "HTTP/1.1 is spoken to the destination"},
     {IN_POLICY, IGNORED, pool_keepalive, "tcpKeepalive or http2KeepAlive", "it is ignored"},
-    {IN_POLICY, IGNORED, pool_tcp_times, "maxConnectionDuration or tcp.idleTimeout", "it is ignored"},
+    {IN_POLICY, IGNORED, pool_tcp_times, "maxConnectionDuration or tcp.idleTimeout",
+     "it is ignored"},
     {IN_RULE, IGNORED, rule_selector, "workloadSelector",
      "this DestinationRule applies everywhere"},
     {IN_SERVICE_ENTRY, REFUSED, needs_dns, "resolution DNS, DNS_ROUND_ROBIN or DYNAMIC_DNS",
@@ -349,15 +357,6 @@ void unserved_report(const struct model *m, struct findings *findings)
 
 // ---- taking it out
 
-static void prune_servers(struct gateway *g)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < g->server_count; i++)
-        if (!ask(IN_SERVER, &g->servers[i], &g->meta, NULL))
-            g->servers[kept++] = g->servers[i];
-    g->server_count = kept;
-}
-
 static void prune_l4_routes(struct virtual_service *vs)
 {
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
@@ -371,8 +370,6 @@ static void prune_l4_routes(struct virtual_service *vs)
 void unserved_prune(struct model *m)
 {
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < m->gateways_count; i++)
-        prune_servers(m->gateways[i]);
     for (uint32_t i = 0; i < m->virtual_services_count; i++) {
         prune_l4_routes(m->virtual_services[i]);
         if (!ask_http_routes(m->virtual_services[i], NULL))

@@ -241,6 +241,22 @@ static void check_authority(struct reader *r, const struct http_route *h)
 
 // ---- retries
 
+// The status codes that Go's net/http has a text for.
+static bool is_named_status(uint64_t code)
+{
+    static const struct {
+        uint16_t first, last;
+    } ranges[] = {
+        {100, 103}, {200, 208}, {226, 226}, {300, 305}, {307, 308}, {400, 418},
+        {421, 426}, {428, 429}, {431, 431}, {451, 451}, {500, 508}, {510, 511},
+    };
+    for (uint32_t i = 0; i < COUNT_OF(ranges); i++)
+        if (code >= ranges[i].first && code <= ranges[i].last)
+            return true;
+    return false;
+}
+
+// Not trimmed: " 418" behind a comma is refused, as by Istio.
 static bool is_retry_policy(struct slice name)
 {
     static const char *const names[] = {
@@ -265,7 +281,7 @@ static bool is_retry_policy(struct slice name)
     for (uint32_t i = 0; i < COUNT_OF(names); i++)
         if (slice_eq(name, slice_of(names[i])))
             return true;
-    return slice_to_u64(name, &code) && code >= 100 && code <= 511;
+    return slice_to_u64(name, &code) && is_named_status(code);
 }
 
 static void check_retries(struct reader *r, const struct http_retry *t)

@@ -12,29 +12,40 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define MATCH(match) "  - match: [{" match "}]\n    route: [{destination: {host: one}}]\n"
 
+// clang-format off
+// Hosts of one VirtualService must not overlap: each host has its own, with the same rules.
+#define RULES \
+    MATCH("uri: {exact: /a}, headers: {x: {exact: '1'}}") \
+    MATCH("uri: {exact: /a}") \
+    MATCH("uri: {prefix: /a/b}, withoutHeaders: {x: {prefix: '2'}}") \
+    "  - match: [{uri: {prefix: /a/}}]\n    rewrite: {uri: /}\n" \
+    "    route: [{destination: {host: one}}]\n" \
+    "  - match: [{uri: {regex: '/r/[a-z]+(/.*)?'}}]\n" \
+    "    rewrite: {uriRegexRewrite: {match: '/([a-z])', rewrite: '/\\1\\1'}}\n" \
+    "    route: [{destination: {host: one}}]\n" \
+    MATCH("uri: {exact: /r/abc}") \
+    MATCH("uri: {prefix: /Fold}, ignoreUriCase: true") \
+    MATCH("uri: {exact: /eXact}, ignoreUriCase: true") \
+    MATCH("queryParams: {q: {regex: 'a+'}}") \
+    MATCH("method: {exact: POST}") \
+    MATCH("headers: {y: {}}") \
+    "  - match: [{uri: {prefix: /old}}]\n    redirect: {prefixRewrite: /new, scheme: https}\n"
+#define VIRTUAL_SERVICE(name, host) \
+    "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name "}\n" \
+    "spec:\n  hosts: ['" host "']\n  gateways: [gw]\n  http:\n" RULES
+
 static const char table[] =
     "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec:\n"
     "  selector: {istio: ingressgateway}\n  servers:\n"
     "  - port: {number: 80, name: http, protocol: HTTP}\n    hosts: ['*']\n"
     "---\napiVersion: v1\nkind: Service\nmetadata: {name: one}\n"
     "spec: {ports: [{name: http, port: 8000}]}\n"
-    "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: wide}\nspec:\n"
-    "  hosts: ['*', '*.com', '*.a.com', '*-b.org', a.com]\n  gateways: [gw]\n  http:\n"
-    MATCH("uri: {exact: /a}, headers: {x: {exact: '1'}}")
-    MATCH("uri: {exact: /a}")
-    MATCH("uri: {prefix: /a/b}, withoutHeaders: {x: {prefix: '2'}}")
-    "  - match: [{uri: {prefix: /a/}}]\n    rewrite: {uri: /}\n"
-    "    route: [{destination: {host: one}}]\n"
-    "  - match: [{uri: {regex: '/r/[a-z]+(/.*)?'}}]\n"
-    "    rewrite: {uriRegexRewrite: {match: '/([a-z])', rewrite: '/\\1\\1'}}\n"
-    "    route: [{destination: {host: one}}]\n"
-    MATCH("uri: {exact: /r/abc}")
-    MATCH("uri: {prefix: /Fold}, ignoreUriCase: true")
-    MATCH("uri: {exact: /eXact}, ignoreUriCase: true")
-    MATCH("queryParams: {q: {regex: 'a+'}}")
-    MATCH("method: {exact: POST}")
-    MATCH("headers: {y: {}}")
-    "  - match: [{uri: {prefix: /old}}]\n    redirect: {prefixRewrite: /new, scheme: https}\n";
+    VIRTUAL_SERVICE("any", "*")
+    VIRTUAL_SERVICE("com", "*.com")
+    VIRTUAL_SERVICE("a", "*.a.com")
+    VIRTUAL_SERVICE("dash", "*-b.org")
+    VIRTUAL_SERVICE("exact", "a.com");
+// clang-format on
 
 static struct route_config config;
 

@@ -80,7 +80,10 @@ TEST(clusters_of_service_entries)
         "  ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: tls, "
         "protocol: TLS, targetPort: 8443}]\n  endpoints:\n"
         "  - {address: 10.2.0.1, labels: {v: a}, weight: 3, ports: {http: 8001}}\n"
-        "  - {address: 'unix:///run/x.sock'}\n"
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: u}\nspec:\n"
+        "  hosts: [unix.example]\n  resolution: STATIC\n"
+        "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
+        "  endpoints: [{address: 'unix:///run/x.sock'}]\n"
         "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: w}\nspec:\n"
         "  hosts: [vm.example]\n  resolution: STATIC\n  workloadSelector: {labels: {app: vm}}\n"
         "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
@@ -89,12 +92,12 @@ TEST(clusters_of_service_entries)
         "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: d}\nspec:\n"
         "  hosts: [dns.example]\n  resolution: DNS\n"
         "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
-        "  endpoints: [{address: 10.4.0.1}, {address: name.example}]\n"
+        "  endpoints: [{address: 10.4.0.1}]\n"
         "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: dr}\n"
         "spec: {host: static.example, subsets: [{name: a, labels: {v: a}}]}\n",
         NULL);
-    EXPECT_STR(compiled_endpoints(&c, "outbound|80||static.example"),
-               "10.2.0.1:8001 unix:///run/x.sock");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80||static.example"), "10.2.0.1:8001");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80||unix.example"), "unix:///run/x.sock");
     EXPECT_STR(compiled_endpoints(&c, "outbound|443|a|static.example"), "10.2.0.1:8443");
     EXPECT_STR(compiled_endpoints(&c, "outbound|80||vm.example"), "10.3.0.1:80");
     EXPECT_STR(compiled_endpoints(&c, "outbound|80||dns.example"), "10.4.0.1:80");

@@ -243,7 +243,7 @@ TEST(route_retries_and_timeouts)
                        "    timeout: 2s\n    route: [{destination: {host: one}}]\n"
                        "  - match: [{uri: {exact: /own}}]\n"
                        "    retries: {attempts: 3, perTryTimeout: 500ms,\n"
-                       "      retryOn: 'gateway-error, 418,reset'}\n"
+                       "      retryOn: 'gateway-error,418,reset'}\n"
                        "    route: [{destination: {host: one}}]\n"),
                   NULL);
     struct route_request rq = compiled_request("a.com", "/default");
