@@ -1,6 +1,7 @@
 // The control loop. Owns nothing; what it drives is borrowed. The main thread, which is the
 // control thread: the only one that loads, publishes and reclaims.
 #include "admin/control.h"
+#include "admin/text.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include <errno.h>
@@ -11,6 +12,7 @@
 #define RECLAIM_MS 20 // while an old snapshot is still in use
 #define DRAIN_MS 20
 #define FINDINGS_LOGGED 100
+#define FINDING_BYTES (64u * 1024u)
 
 struct control {
     struct control_config cfg;
@@ -35,29 +37,31 @@ void control_signals(sigset_t *out)
 
 // ---- reload
 
-// A value between quotes in a log line.
-static const char *quoted(const char *value, char *buf, size_t cap)
-{
-    size_t n = 0;
-    for (; value && *value && n + 2 < cap; value++) {
-        if (*value == '"' || *value == '\\')
-            buf[n++] = '\\';
-        buf[n++] = *value;
-    }
-    buf[n] = '\0';
-    return buf;
-}
-
+// One line, by one write(2): as `sluice analyze` prints it, FILE:LINE:COL: error: OBJECT: MESSAGE.
 static void log_finding(const struct finding *f)
 {
     bool error = f->severity == SEVERITY_ERROR;
-    char object[512], message[1200];
-    log_event(error ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN, "config_finding",
-              "at=%s:%u:%u severity=%s%s%s object=\"%s\" message=\"%s\"",
-              f->pos.file ? f->pos.file : "-", f->pos.line, f->pos.column,
-              error ? "error" : "warning", f->code ? " code=" : "", f->code ? f->code : "",
-              quoted(f->object, object, sizeof(object)),
-              quoted(f->message, message, sizeof(message)));
+    struct text line;
+    if (!log_enabled(error ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN))
+        return;
+    text_init(&line, FINDING_BYTES);
+    text_puts(&line, f->pos.file ? f->pos.file : "");
+    if (f->pos.file && f->pos.line)
+        text_printf(&line, ":%u:%u", f->pos.line, f->pos.column);
+    text_puts(&line, f->pos.file ? ": " : "");
+    text_puts(&line, error ? "error: " : "warning: ");
+    text_puts(&line, f->object);
+    text_puts(&line, f->object[0] ? ": " : "");
+    text_puts(&line, f->message);
+    if (f->code)
+        text_printf(&line, " [%s]", f->code);
+    for (size_t i = 0; i < line.len; i++) // a document's value must not forge a second line
+        if ((unsigned char)line.data[i] < 0x20)
+            line.data[i] = ' ';
+    text_char(&line, '\n');
+    if (write(STDERR_FILENO, line.data, line.len) < 0)
+        log_error("finding_not_written", "reason=\"%s\"", strerror(errno));
+    text_fini(&line);
 }
 
 static void log_of_severity(const struct findings *f, enum severity severity, uint32_t *left)

@@ -105,9 +105,9 @@ static void secret_rows(struct table *t, const struct snapshot *s)
 static const struct {
     void (*rows)(struct table *t, const struct snapshot *s);
     void (*json)(struct text *out, const struct snapshot *s);
-    uint32_t columns, gap; // istioctl's
+    uint32_t columns, gap; // istioctl's, where the gap is 1 for listeners
 } kinds[LISTING_COUNT] = {
-    [LISTING_LISTENERS] = {listener_rows, listing_json_listeners, 4, 1},
+    [LISTING_LISTENERS] = {listener_rows, listing_json_listeners, 4, 5},
     [LISTING_ROUTES] = {route_rows, listing_json_routes, 5, 5},
     [LISTING_CLUSTERS] = {cluster_rows, listing_json_clusters, 6, 5},
     [LISTING_ENDPOINTS] = {endpoint_rows, listing_json_endpoints, 4, 5},

@@ -97,13 +97,15 @@ def table(gateway, what):
     """The rows of a listing in istioctl's columns, each of which starts where its title does."""
     lines = listing(gateway, what).rstrip("\n").split("\n")
     titles = TITLES[what]
-    assert re.fullmatch(r"\s+".join(titles) + r"\s*", lines[0]), lines[0]
+    assert re.fullmatch(r" {2,}".join(titles) + " *", lines[0]), lines[0]
     starts, at = [], 0
     for title in titles:
         at = lines[0].index(title, at)
         starts.append(at)
         at += len(title)
     ends = [*starts[1:], None]
+    for line in lines[1:]:  # at least two blanks between columns
+        assert all(line[s - 2:s] == "  " and line[s:s + 1] != " " for s in starts[1:]), line
     return [{t: line[s:e].strip() for t, s, e in zip(titles, starts, ends)} for line in lines[1:]]
 
 
