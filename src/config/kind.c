@@ -103,12 +103,14 @@ static void read_object(struct loading *l, struct reader *r, const struct kind *
                         const struct yaml_node *doc, const struct metadata *meta)
 {
     uint32_t errors = l->findings->errors;
+    r->first_finding = l->findings->count;
     void *object = arena_alloc(r->arena, k->size);
     memcpy(object, meta, sizeof(*meta));
     schema_read(r, k->document, doc, NULL, object);
-    if (l->findings->errors == errors && k->finish)
+    r->partial = l->findings->errors != errors;
+    if (k->finish)
         k->finish(r, object);
-    if (l->findings->errors == errors && k->validate)
+    if (k->validate)
         k->validate(r, l->options, object);
     if (l->findings->errors != errors || !meta->name.len)
         return;
@@ -177,7 +179,8 @@ static bool read_header(struct loading *l, const struct yaml_node *doc, const st
 void document_read(struct loading *l, const struct yaml_node *doc, const struct input_file *in)
 {
     struct metadata meta = {0};
-    struct reader r = {&l->model->arena, l->findings, &meta, in->file};
+    struct reader r = {
+        .arena = &l->model->arena, .findings = l->findings, .object = &meta, .file = in->file};
     if (!read_header(l, doc, in, &meta))
         return;
     struct group g = split_version(meta.api_version);

@@ -12,9 +12,26 @@
         va_end(ap);                                                                            \
     } while (0)
 
+static bool said_by_schema(const struct reader *r, struct pos pos)
+{
+    for (uint32_t i = r->first_finding; r->partial && i < r->findings->count; i++) {
+        const struct finding *f = &r->findings->items[i];
+        if (!f->code && f->pos.line == pos.line && f->pos.column == pos.column)
+            return true;
+    }
+    return false;
+}
+
 void rule_error(struct reader *r, struct pos pos, const char *fmt, ...)
 {
-    VA_FINDING(SEVERITY_ERROR, "IST0106");
+    if (!said_by_schema(r, pos))
+        VA_FINDING(SEVERITY_ERROR, "IST0106");
+}
+
+void rule_missing(struct reader *r, struct pos pos, const char *fmt, ...)
+{
+    if (!r->partial)
+        VA_FINDING(SEVERITY_ERROR, "IST0106");
 }
 
 void rule_warning(struct reader *r, struct pos pos, const char *fmt, ...)
@@ -133,7 +150,9 @@ const char *wildcard_domain_error(struct arena *a, struct slice name)
 
 void check_port(struct reader *r, struct pos pos, uint32_t number)
 {
-    if (number < 1 || number > 65535)
+    if (number == 0)
+        rule_missing(r, pos, "port number 0 must be in the range 1..65535");
+    else if (number > 65535)
         rule_error(r, pos, "port number %u must be in the range 1..65535", number);
 }
 

@@ -7,6 +7,9 @@
 // IST0106 and IST0133, SchemaValidationError and SchemaWarning.
 void rule_error(struct reader *r, struct pos pos, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+// The same of a field that is not there.
+void rule_missing(struct reader *r, struct pos pos, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 void rule_warning(struct reader *r, struct pos pos, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 // What today's Istio refuses and Sluice accepts: a warning, an error with --strict.

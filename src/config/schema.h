@@ -71,6 +71,10 @@ struct reader {
     struct findings *findings;
     const struct metadata *object;
     const char *file; // lives as long as the model
+    // Set when the schema had something to say: a rule is then silent where it said it
+    // (rule_error), and about what is missing (rule_missing), for that may be what was mistyped.
+    bool partial;
+    uint32_t first_finding; // of this document
 };
 
 typedef void (*custom_read)(struct reader *r, const struct yaml_node *node, const struct path *path,

@@ -49,9 +49,9 @@ static void check_pool(struct reader *r, const struct connection_pool *p)
     bool interval = p->http2_keepalive_interval_ns != DURATION_UNSET;
     bool timeout = p->http2_keepalive_timeout_ns != DURATION_UNSET;
     if (timeout && !interval)
-        rule_error(r, p->pos, "http2 keepalive interval is required");
+        rule_missing(r, p->pos, "http2 keepalive interval is required");
     if (interval && !timeout)
-        rule_error(r, p->pos, "http2 keepalive timeout is required");
+        rule_missing(r, p->pos, "http2 keepalive timeout is required");
     check_duration(r, p->pos, p->http_idle_timeout_ns);
     check_duration(r, p->pos, p->connect_timeout_ns);
     check_duration(r, p->pos, p->max_connection_duration_ns);
@@ -81,7 +81,7 @@ static bool is_prime(uint64_t x)
 static void check_cookie(struct reader *r, const struct consistent_hash *h)
 {
     if (h->name.len == 0)
-        rule_error(r, h->pos, "name required for HttpCookie");
+        rule_missing(r, h->pos, "name required for HttpCookie");
     for (uint32_t i = 0; i < h->cookie_attributes.count && i < 64; i++) {
         const struct label *a = &h->cookie_attributes.items[i];
         bool twice = false;
@@ -108,7 +108,7 @@ static void check_hash(struct reader *r, const struct consistent_hash *h)
     if (h->algorithm != HASH_MAGLEV)
         return;
     if (h->table_size == 0)
-        rule_error(r, h->pos, "tableSize must be set for maglev");
+        rule_missing(r, h->pos, "tableSize must be set for maglev");
     else if (h->table_size >= 5000011)
         rule_error(r, h->pos, "tableSize must be less than 5000011 for maglev");
     else if (!is_prime(h->table_size))
@@ -154,7 +154,7 @@ static void check_distribute(struct reader *r, const struct locality_distribute 
         total += d->to[i].weight;
     }
     if (total != 100)
-        rule_error(r, d->pos, "total locality weight %llu != 100", (unsigned long long)total);
+        rule_missing(r, d->pos, "total locality weight %llu != 100", (unsigned long long)total);
 }
 
 static void check_failover(struct reader *r, const struct locality_failover *f, const char *kind,
@@ -229,7 +229,7 @@ static void check_load_balancer(struct reader *r, const struct load_balancer *lb
         rule_error(r, lb->pos, "aggression should be greater than 0");
     if (lb->warmup_duration_ns == DURATION_UNSET &&
         (lb->warmup_minimum_percent > 0 || lb->warmup_aggression > 0))
-        rule_error(r, lb->pos, "duration is required");
+        rule_missing(r, lb->pos, "duration is required");
 }
 
 // ---- tls, tunnel
@@ -259,9 +259,9 @@ static void check_client_tls(struct reader *r, const struct client_tls *t)
         return;
     }
     if (mutual && !t->client_certificate.len)
-        rule_error(r, t->pos, "client certificate required for mutual tls");
+        rule_missing(r, t->pos, "client certificate required for mutual tls");
     if (mutual && !t->private_key.len)
-        rule_error(r, t->pos, "private key required for mutual tls");
+        rule_missing(r, t->pos, "private key required for mutual tls");
 }
 
 static void check_tunnel(struct reader *r, const struct traffic_policy *p)
@@ -288,9 +288,9 @@ static void check_tunnel(struct reader *r, const struct traffic_policy *p)
 static void check_port_policy(struct reader *r, const struct port_traffic_policy *p)
 {
     if (p->port == 0)
-        rule_error(r, p->pos, "portTrafficPolicy must have valid port");
+        rule_missing(r, p->pos, "portTrafficPolicy must have valid port");
     if (!p->outlier_detection && !p->connection_pool && !p->load_balancer && !p->tls) {
-        rule_error(r, p->pos, "port traffic policy must have at least one field");
+        rule_missing(r, p->pos, "port traffic policy must have at least one field");
         return;
     }
     check_outlier(r, p->outlier_detection);
@@ -306,7 +306,7 @@ static void check_policy(struct reader *r, const struct traffic_policy *p)
     if (!p->outlier_detection && !p->connection_pool && !p->load_balancer && !p->tls &&
         !p->port_level_count && !p->tunnel.given && p->proxy_protocol < 0 &&
         !p->retry_budget.given) {
-        rule_error(r, p->pos, "traffic policy must have at least one field");
+        rule_missing(r, p->pos, "traffic policy must have at least one field");
         return;
     }
     if (p->tunnel.given && p->proxy_protocol >= 0) {
@@ -331,7 +331,7 @@ static void check_subsets(struct reader *r, const struct destination_rule *d)
         if (map_put(&seen, s->name, d->subsets))
             rule_error(r, s->pos, "duplicate subset names: %.*s", SLICE_FMT(s->name));
         if (s->name.len == 0)
-            rule_error(r, s->pos, "subset name cannot be empty");
+            rule_missing(r, s->pos, "subset name cannot be empty");
         else if (!is_dns_label(s->name))
             rule_error(r, s->pos, "subset name is invalid: %.*s", SLICE_FMT(s->name));
         check_labels(r, &s->labels);
@@ -346,8 +346,10 @@ void validate_destination_rule(struct reader *r, const struct load_options *opti
     const struct destination_rule *d = object;
     const char *error = wildcard_domain_error(r->arena, d->host);
     (void)options;
-    if (error)
-        rule_error(r, d->host_pos.line ? d->host_pos : d->meta.pos, "%s", error);
+    if (error && !d->host.len)
+        rule_missing(r, d->meta.pos, "%s", error);
+    else if (error)
+        rule_error(r, d->host_pos, "%s", error);
     check_policy(r, d->traffic_policy);
     check_subsets(r, d);
     check_export_to(r, &d->export_to,

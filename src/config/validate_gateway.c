@@ -66,7 +66,7 @@ static bool check_server_port(struct reader *r, const struct load_options *optio
     const struct server_port *p = &s->port;
     uint32_t errors = r->findings->errors;
     if (!p->pos.line) {
-        rule_error(r, s->pos, "port is required");
+        rule_missing(r, s->pos, "port is required");
         return false;
     }
     if (p->protocol == PROTO_UNKNOWN)
@@ -82,7 +82,7 @@ static bool check_server_port(struct reader *r, const struct load_options *optio
                      options->strict ? "targetPort has no impact on Gateways"
                                      : "targetPort has no impact on Gateways, it is ignored");
     if (p->name.len == 0)
-        rule_error(r, p->pos, "port name must be set: %s", describe_port(r->arena, p));
+        rule_missing(r, p->pos, "port name must be set: %s", describe_port(r->arena, p));
     return r->findings->errors == errors;
 }
 
@@ -158,9 +158,9 @@ static void check_certificate(struct reader *r, struct pos pos, const char *pref
                               struct slice certificate, struct slice key)
 {
     if (!certificate.len)
-        rule_error(r, pos, "%s requires a server certificate", prefix);
+        rule_missing(r, pos, "%s requires a server certificate", prefix);
     if (!key.len)
-        rule_error(r, pos, "%s requires a private key", prefix);
+        rule_missing(r, pos, "%s requires a private key", prefix);
 }
 
 static void check_certificate_files(struct reader *r, const struct server_tls *t)
@@ -168,7 +168,7 @@ static void check_certificate_files(struct reader *r, const struct server_tls *t
     bool simple = t->mode == TLS_SIMPLE;
     const char *prefix = simple ? "SIMPLE TLS" : "MUTUAL TLS";
     if (!simple && !t->ca_certificates.len)
-        rule_error(r, t->pos, "%s requires a client CA bundle", prefix);
+        rule_missing(r, t->pos, "%s requires a client CA bundle", prefix);
     if (t->certificate_count > 2)
         rule_warning(r, t->pos, "%s can support up to 2 server certificates", prefix);
     for (uint32_t i = 0; i < t->certificate_count; i++)
@@ -220,7 +220,7 @@ static void check_tls_fits_protocol(struct reader *r, const struct server *s)
     const struct server_tls *t = s->tls;
     bool tls = s->port.protocol == PROTO_HTTPS || s->port.protocol == PROTO_TLS;
     if (tls && !t)
-        rule_error(r, s->pos, "server must have TLS settings for HTTPS/TLS protocols");
+        rule_missing(r, s->pos, "server must have TLS settings for HTTPS/TLS protocols");
     if (tls || !t)
         return;
     if (!server_protocol_is_http(s->port.protocol))
@@ -234,7 +234,7 @@ static void check_server(struct reader *r, const struct load_options *options,
                          const struct server *s)
 {
     if (s->hosts.count == 0)
-        rule_error(r, s->pos, "server config must contain at least one host");
+        rule_missing(r, s->pos, "server config must contain at least one host");
     for (uint32_t i = 0; i < s->hosts.count; i++)
         check_host(r, &s->hosts.items[i]);
     bool port_is_good = check_server_port(r, options, s);
@@ -267,7 +267,7 @@ void validate_gateway(struct reader *r, const struct load_options *options, cons
     if (!is_dns_label(g->meta.name))
         rule_error(r, g->meta.name_pos, "invalid gateway name: \"%.*s\"", SLICE_FMT(g->meta.name));
     if (g->server_count == 0)
-        rule_error(r, g->meta.pos, "gateway must have at least one server");
+        rule_missing(r, g->meta.pos, "gateway must have at least one server");
     for (uint32_t i = 0; i < g->server_count; i++)
         check_server(r, options, &g->servers[i]);
     check_unique_port_names(r, g);

@@ -35,7 +35,9 @@ void check_destination(struct reader *r, const struct destination *d)
     struct pos pos = d->host_pos.line ? d->host_pos : d->pos;
     const char *error = slice_eq(d->host, SLICE("*")) ? "invalid destination host *"
                                                       : wildcard_domain_error(r->arena, d->host);
-    if (error)
+    if (error && !d->host.len)
+        rule_missing(r, pos, "%s", error);
+    else if (error)
         rule_error(r, pos, "%s", error);
     check_subset_name(r, d->subset_pos, d->subset);
     if (d->port_pos.line)
@@ -64,7 +66,7 @@ static void check_conflicts(struct reader *r, const struct http_route *h, bool i
         rule_error(r, h->delegate->pos, "delegate HTTP route cannot contain delegate");
     if (!h->redirect && !h->direct_response) {
         if (!h->route_count)
-            rule_error(r, h->pos, "HTTP route, redirect or direct_response is required");
+            rule_missing(r, h->pos, "HTTP route, redirect or direct_response is required");
         return;
     }
     const char *action = h->redirect ? "redirect" : "direct_response";
@@ -163,7 +165,7 @@ static void check_redirect(struct reader *r, const struct http_route *h)
                    "redirect prefix_rewrite requires all URI matches to use prefix match type");
     else if (!d->uri.len && !d->prefix_rewrite.len && !d->authority.len && !d->scheme.len &&
              d->port_kind == REDIRECT_PORT_UNSET)
-        rule_error(r, d->pos, "redirect must specify URI, authority, scheme, or port");
+        rule_missing(r, d->pos, "redirect must specify URI, authority, scheme, or port");
     else if (d->code && (d->code < 300 || d->code > 399))
         rule_error(r, d->pos, "%u is not a valid redirect code, must be 3xx", d->code);
     else if (d->scheme.len && !slice_eq(d->scheme, SLICE("http")) &&
@@ -200,13 +202,13 @@ static void check_rewrite(struct reader *r, const struct load_options *options,
     if (w->uri.len && w->uri_regex)
         rule_error(r, w->pos, "rewrite may only contain one of URI or UriRegexRewrite");
     else if (!w->uri.len && !w->uri_regex && !w->authority.len)
-        rule_error(
+        rule_missing(
             r, w->pos,
             "rewrite must specify at least one of URI, UriRegexRewrite, or authority. Only one "
             "of URI or UriRegexRewrite may be specified");
     else if (w->uri_regex && (!w->uri_regex->match.len || !w->uri_regex->rewrite.len))
-        rule_error(r, w->uri_regex->pos,
-                   "UriRegexRewrite requires both Rewrite and Match fields to be specified");
+        rule_missing(r, w->uri_regex->pos,
+                     "UriRegexRewrite requires both Rewrite and Match fields to be specified");
     else if (w->uri_regex)
         check_regex(r, options, w->uri_regex->pos, w->uri_regex->match,
                     "HTTPRewrite.UriRegexRewrite.Match");
@@ -293,7 +295,8 @@ static void check_retries(struct reader *r, const struct http_retry *t)
         rule_error(r, t->pos, "attempts cannot be negative");
     if (t->attempts == 0 && (t->per_try_timeout_ns != DURATION_UNSET || t->retry_on.len ||
                              t->retry_remote_localities >= 0))
-        rule_error(r, t->pos, "http retry policy configured when attempts are set to 0 (disabled)");
+        rule_missing(r, t->pos,
+                     "http retry policy configured when attempts are set to 0 (disabled)");
     check_duration(r, t->pos, t->per_try_timeout_ns);
     check_duration(r, t->pos, t->backoff_ns);
     rest = t->retry_on;
@@ -335,7 +338,7 @@ static void check_fault(struct reader *r, const struct http_fault *f)
     if (!f)
         return;
     if (!f->has_abort && !f->has_delay)
-        rule_error(r, f->pos, "HTTP fault injection must have an abort and/or a delay");
+        rule_missing(r, f->pos, "HTTP fault injection must have an abort and/or a delay");
     check_percentage(r, f->pos, f->abort_percentage);
     check_percentage(r, f->pos, f->delay_percentage);
     check_duration(r, f->pos, f->fixed_delay_ns);
@@ -360,7 +363,7 @@ static void check_mirrors(struct reader *r, const struct http_route *h)
     for (uint32_t i = 0; i < h->mirror_count; i++) {
         const struct http_mirror *m = &h->mirrors[i];
         if (!m->destination.pos.line)
-            rule_error(r, m->pos, "destination is required for mirrors");
+            rule_missing(r, m->pos, "destination is required for mirrors");
         else
             check_destination(r, &m->destination);
         if (m->percentage.given && m->percentage.value > 100)
@@ -423,7 +426,7 @@ static void check_destinations(struct reader *r, const struct http_route *h)
     for (uint32_t i = 0; i < h->route_count; i++) {
         const struct http_route_destination *d = &h->routes[i];
         if (!d->destination.pos.line)
-            rule_error(r, d->pos, "destination is required");
+            rule_missing(r, d->pos, "destination is required");
         else
             check_destination(r, &d->destination);
         check_header_operations(r, d->headers);
@@ -432,7 +435,7 @@ static void check_destinations(struct reader *r, const struct http_route *h)
         total += d->weight;
     }
     if (h->route_count > 1 && total == 0)
-        rule_error(r, h->pos, "total destination weight = 0");
+        rule_missing(r, h->pos, "total destination weight = 0");
 }
 
 void validate_http_route(struct reader *r, const struct load_options *options,

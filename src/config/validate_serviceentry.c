@@ -34,7 +34,7 @@ static void check_entry(struct reader *r, const struct workload_entry *w,
     struct pos pos = w->pos.line ? w->pos : w->meta.pos;
     bool is_unix = has_unix_prefix(w->address);
     if (!w->address.len && !w->network.len) {
-        rule_error(r, pos, "address is required");
+        rule_missing(r, pos, "address is required");
         return;
     }
     if (!w->address.len)
@@ -44,7 +44,7 @@ static void check_entry(struct reader *r, const struct workload_entry *w,
         if (w->port_count)
             rule_error(r, pos, "unix endpoint %.*s must not include ports", SLICE_FMT(w->address));
         if (of && of->port_count != 1)
-            rule_error(r, pos, "exactly 1 service port required for unix endpoints");
+            rule_missing(r, pos, "exactly 1 service port required for unix endpoints");
     } else if (w->address.len && !is_ip_address(w->address)) {
         if (of)
             rule_error(r, pos, "endpoint address \"%.*s\" is not a valid IP address",
@@ -90,7 +90,7 @@ static void check_selector(struct reader *r, const struct service_entry *s)
 static void check_hosts(struct reader *r, const struct service_entry *s)
 {
     if (!s->hosts.count)
-        rule_error(r, s->meta.pos, "service entry must have at least one host");
+        rule_missing(r, s->meta.pos, "service entry must have at least one host");
     for (uint32_t i = 0; i < s->hosts.count; i++) {
         const struct string_item *h = &s->hosts.items[i];
         const char *error = wildcard_domain_error(r->arena, h->text);

@@ -100,7 +100,7 @@ static void check_l4_destinations(struct reader *r, const struct l4_route *route
     for (uint32_t i = 0; i < route->route_count; i++) {
         const struct route_destination *d = &route->routes[i];
         if (!d->destination.pos.line)
-            rule_error(r, d->pos, "destination is required");
+            rule_missing(r, d->pos, "destination is required");
         else
             check_destination(r, &d->destination);
         if (d->weight < 0)
@@ -108,7 +108,7 @@ static void check_l4_destinations(struct reader *r, const struct l4_route *route
         total += d->weight;
     }
     if (route->route_count > 1 && total == 0)
-        rule_error(r, route->pos, "total destination weight = 0");
+        rule_missing(r, route->pos, "total destination weight = 0");
 }
 
 static void check_l4_match(struct reader *r, const struct l4_match *m)
@@ -157,17 +157,17 @@ static void check_tls_route(struct reader *r, const struct virtual_service *vs,
                             const struct l4_route *route)
 {
     if (route->match_count == 0)
-        rule_error(r, route->pos, "TLS route must have at least one match condition");
+        rule_missing(r, route->pos, "TLS route must have at least one match condition");
     for (uint32_t i = 0; i < route->match_count; i++) {
         const struct l4_match *m = &route->matches[i];
         if (m->sni_hosts.count == 0)
-            rule_error(r, m->pos, "TLS match must have at least one SNI host");
+            rule_missing(r, m->pos, "TLS match must have at least one SNI host");
         for (uint32_t k = 0; k < m->sni_hosts.count; k++)
             check_sni_host(r, vs, &m->sni_hosts.items[k]);
         check_l4_match(r, m);
     }
     if (route->route_count == 0)
-        rule_error(r, route->pos, "TLS route is required");
+        rule_missing(r, route->pos, "TLS route is required");
     check_l4_destinations(r, route);
 }
 
@@ -176,7 +176,7 @@ static void check_tcp_route(struct reader *r, const struct l4_route *route)
     for (uint32_t i = 0; i < route->match_count; i++)
         check_l4_match(r, &route->matches[i]);
     if (route->route_count == 0)
-        rule_error(r, route->pos, "TCP route is required");
+        rule_missing(r, route->pos, "TCP route is required");
     check_l4_destinations(r, route);
 }
 
@@ -189,7 +189,7 @@ void validate_virtual_service(struct reader *r, const struct load_options *optio
     check_gateway_names(r, &vs->gateways);
     check_hosts(r, vs);
     if (!vs->http_count && !vs->tls_count && !vs->tcp_count)
-        rule_error(r, vs->meta.pos, "http, tcp or tls must be provided in virtual service");
+        rule_missing(r, vs->meta.pos, "http, tcp or tls must be provided in virtual service");
     for (uint32_t i = 0; i < vs->http_count; i++)
         validate_http_route(r, options, &vs->http[i], vs->hosts.count == 0, binds_to_mesh(vs));
     for (uint32_t i = 0; i < vs->tls_count; i++)

@@ -66,6 +66,16 @@ extern "C" void regex_destroy(struct regex *re)
     delete re;
 }
 
+extern "C" bool regex_is_valid(struct slice pattern, char *why, size_t why_cap)
+{
+    RE2 *re = compile(std::string(pattern.len ? pattern.ptr : "", pattern.len));
+    bool ok = re->ok();
+    if (!ok)
+        say(why, why_cap, re->error());
+    delete re;
+    return ok;
+}
+
 extern "C" bool regex_full_match(struct regex *re, uint32_t worker, struct slice text)
 {
     return RE2::FullMatch(piece(text), *instance(re, worker));

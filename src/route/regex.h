@@ -15,6 +15,8 @@ struct regex;
 // NULL on a syntax error, with RE2's message in error (truncated to cap).
 struct regex *regex_create(struct slice pattern, char *error, size_t cap);
 void regex_destroy(struct regex *re);
+// The hook of struct load_options.
+bool regex_is_valid(struct slice pattern, char *why, size_t why_cap);
 bool regex_full_match(struct regex *re, uint32_t worker, struct slice text);
 // RE2's GlobalReplace with \1 … \9; the result is written to out, ERR_LIMIT when it does not fit.
 enum err regex_replace_all(struct regex *re, uint32_t worker, struct slice text,
