@@ -35,7 +35,7 @@ static struct slice join(const struct route_request *rq, struct slice name, uint
         const struct route_header *h = &rq->headers[i];
         if (!slice_eq(h->name, name) || h->value.len + 1 > JOINED_MAX - len)
             continue;
-        if (len)
+        if (i != first) // also after an empty value
             joined[len++] = ',';
         if (h->value.len)
             memcpy(joined + len, h->value.ptr, h->value.len);

@@ -121,6 +121,21 @@ TEST(route_repeated_headers_are_one_list)
     compiled_fini(&c);
 }
 
+TEST(route_empty_header_values_count_in_a_list)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS(ROUTE("second", "    - headers: {x: {exact: a}}\n")
+                       ROUTE("both", "    - headers: {x: {exact: ',a'}}\n")),
+                  NULL);
+    struct route_request rq = compiled_request("a.com", "/");
+    const struct route_header headers[] = {{SLICE("x"), SLICE("")}, {SLICE("x"), SLICE("a")}};
+    rq.headers = headers;
+    rq.header_count = 2;
+    EXPECT_STR(name_for(&c, &rq), "both");
+    compiled_fini(&c);
+}
+
 TEST(route_conditions_of_method_scheme_authority_and_query)
 {
     struct compiled c;
