@@ -1,27 +1,10 @@
 // The index of a rule set against trying the rules in turn, on random tables; the host index
 // against the definition of its order. A failure prints the seed; SLUICE_TEST_SEED repeats it.
+#include "random.h"
 #include "route/host_index.h"
 #include "route/rule_set.h"
 #include "route/virtual_host.h"
 #include "test.h"
-#include <stdlib.h>
-#include <time.h>
-
-static uint64_t state;
-
-static uint32_t below(uint32_t n)
-{
-    state = state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(state >> 33) % n;
-}
-
-static uint64_t seed_draw(void)
-{
-    const char *given = getenv("SLUICE_TEST_SEED");
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return given ? strtoull(given, NULL, 0) : (uint64_t)t.tv_nsec * 0x9e3779b97f4a7c15ull;
-}
 
 // A small alphabet, so that prefixes nest and paths collide.
 static struct slice random_path(struct arena *a, uint32_t most)
@@ -90,10 +73,8 @@ static struct route_request random_request(struct arena *a, const struct rule *c
         path = (struct slice){p, near.len + (below(2) ? tail.len : 0)};
     }
     *header = (struct route_header){SLICE("x"), below(2) ? SLICE("1") : SLICE("21")};
-    return (struct route_request){.path = path,
-                                  .headers = header,
-                                  .header_count = below(3) ? 1 : 0,
-                                  .worker = REGEX_CONTROL};
+    return (struct route_request){
+        .path = path, .headers = header, .header_count = below(3) ? 1 : 0, .worker = REGEX_CONTROL};
 }
 
 static bool table_agrees(void)
@@ -119,10 +100,10 @@ static bool table_agrees(void)
 
 TEST(rule_set_index_agrees_with_trying_in_turn)
 {
-    uint64_t seed = seed_draw();
+    uint64_t seed = test_seed();
     for (uint32_t i = 0; i < REGEXES; i++)
         regexes[i] = regex_create(slice_of(patterns[i]), NULL, 0);
-    state = seed;
+    rng_init(&test_rng, seed);
     bool ok = true;
     for (uint32_t i = 0; i < 500 && ok; i++)
         ok = table_agrees();
@@ -140,8 +121,8 @@ TEST(rule_set_with_every_first_byte)
     for (uint32_t i = 0; i < 256; i++) {
         struct rule *r = arena_new(&a, struct rule);
         r->inline_path[0] = (char)i;
-        *r = (struct rule){.path = r->inline_path, .path_len = 1, .kind = PATH_PREFIX,
-                           .inline_path = {(char)i}};
+        *r = (struct rule){
+            .path = r->inline_path, .path_len = 1, .kind = PATH_PREFIX, .inline_path = {(char)i}};
         rules[i] = r;
     }
     const struct rule_set *s = rule_set_create(&a, rules, 256);
@@ -215,7 +196,8 @@ static bool hosts_agree(void)
         struct slice name = random_name(&a, false);
         const struct virtual_host *got = host_index_find(x, name);
         const struct virtual_host *want = find_naive(hosts, count, name);
-        ok = (!got && !want) || (got && want && slice_eq_nocase(virtual_host_domain(got), virtual_host_domain(want)));
+        ok = (!got && !want) ||
+             (got && want && slice_eq_nocase(virtual_host_domain(got), virtual_host_domain(want)));
         if (!ok)
             printf("host %.*s of %u\n", SLICE_FMT(name), count);
     }
@@ -225,9 +207,9 @@ static bool hosts_agree(void)
 
 TEST(host_index_agrees_with_its_definition)
 {
-    uint64_t seed = seed_draw();
+    uint64_t seed = test_seed();
     bool ok = true;
-    state = seed;
+    rng_init(&test_rng, seed);
     for (uint32_t i = 0; i < 500 && ok; i++)
         ok = hosts_agree();
     if (!ok)
