@@ -1,6 +1,7 @@
 // DestinationRule: the tables of its messages. Control thread.
 #include "config/istio_common.h"
 #include "config/kind.h"
+#include "config/rules.h"
 #include "config/validate.h"
 
 #define API "istio.networking.v1alpha3."
@@ -120,6 +121,20 @@ static void read_maglev(struct reader *r, const struct yaml_node *node, const st
     set_algorithm(r, node, path, base, HASH_MAGLEV);
 }
 
+// Beside the algorithm, from before there were two.
+static void read_old_ring_size(struct reader *r, const struct yaml_node *node,
+                               const struct path *path, void *base, uint32_t offset)
+{
+    struct consistent_hash *h = base;
+    int64_t v;
+    (void)offset;
+    if (!schema_read_int(r, node, path, 0, (int64_t)1 << 53, &v))
+        return;
+    h->deprecated_ring_size = (uint64_t)v;
+    if (h->algorithm == HASH_RING_DEFAULT)
+        h->minimum_ring_size = (uint64_t)v;
+}
+
 static const struct field hash_fields[] = {
     F_CUSTOM("httpHeaderName", T, name, read_hash_header),
     F_CUSTOM("httpCookie", T, name, read_hash_cookie),
@@ -127,7 +142,7 @@ static const struct field hash_fields[] = {
     F_CUSTOM("httpQueryParameterName", T, name, read_hash_query),
     F_CUSTOM("ringHash", T, algorithm, read_ring),
     F_CUSTOM("maglev", T, algorithm, read_maglev),
-    F("minimumRingSize", FIELD_U64, T, minimum_ring_size),
+    F_CUSTOM("minimumRingSize", T, deprecated_ring_size, read_old_ring_size),
 };
 #undef T
 MESSAGE(hash, API "LoadBalancerSettings.ConsistentHashLB", struct consistent_hash, hash_fields,
@@ -259,15 +274,30 @@ static const struct field pool_http_fields[] = {
     F_INLINE("http2KeepAlive", h2_keepalive),
 };
 MESSAGE_NO_POS(pool_http, API "ConnectionPoolSettings.HTTPSettings", T, pool_http_fields);
-static const struct field pool_fields[] = {F_INLINE("tcp", pool_tcp), F_INLINE("http", pool_http)};
+static const struct field pool_fields[] = {
+    {"tcp", FIELD_INLINE, 0, 0, NO_OFFSET, offsetof(T, given), &pool_tcp},
+    {"http", FIELD_INLINE, 0, 0, NO_OFFSET, offsetof(T, given), &pool_http},
+};
 #undef T
 MESSAGE(pool, API "ConnectionPoolSettings", struct connection_pool, pool_fields, pos);
 
 // ---- outlierDetection and tls
 
+// Removed from Istio, of no effect.
+static void read_consecutive_errors(struct reader *r, const struct yaml_node *node,
+                                    const struct path *path, void *base, uint32_t offset)
+{
+    int64_t v;
+    (void)base, (void)offset;
+    if (schema_read_int(r, node, path, INT32_MIN, INT32_MAX, &v) && v != 0)
+        rule_warning(r, node->pos,
+                     "outlier detection consecutive errors is deprecated, use "
+                     "consecutiveGatewayErrors or consecutive5xxErrors instead");
+}
+
 #define T struct outlier_detection
 static const struct field outlier_fields[] = {
-    F_SKIP("consecutiveErrors"), // removed from Istio, of no effect
+    F_CUSTOM("consecutiveErrors", T, consecutive_5xx, read_consecutive_errors),
     F("splitExternalLocalOriginErrors", FIELD_BOOL, T, split_external_local_origin_errors),
     F("consecutiveLocalOriginFailures", FIELD_I64_UNSET, T, consecutive_local_origin),
     F("consecutiveGatewayErrors", FIELD_I64_UNSET, T, consecutive_gateway),
@@ -384,13 +414,21 @@ static const struct field subset_fields[] = {
 #undef T
 MESSAGE(subset, API "Subset", struct subset, subset_fields, pos);
 
+static void read_selector(struct reader *r, const struct yaml_node *node, const struct path *path,
+                          void *base, uint32_t offset)
+{
+    struct destination_rule *d = base;
+    d->workload_selector_pos = schema_pos(r, node->pos);
+    read_match_labels(r, node, path, base, offset);
+}
+
 #define T struct destination_rule
 static const struct field spec_fields[] = {
     F_POS("host", FIELD_STRING, T, host, host_pos),
     F_CHILD("trafficPolicy", FIELD_MESSAGE, T, traffic_policy, policy),
     F_LIST("subsets", T, subsets, subset_count, subset),
     F("exportTo", FIELD_STRINGS, T, export_to),
-    F_CUSTOM("workloadSelector", T, workload_selector, read_match_labels),
+    F_CUSTOM("workloadSelector", T, workload_selector, read_selector),
 };
 #undef T
 MESSAGE_NO_POS(spec, API "DestinationRule", struct destination_rule, spec_fields);

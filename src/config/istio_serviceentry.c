@@ -27,7 +27,9 @@ static void read_location(struct reader *r, const struct yaml_node *node, const 
 static void read_selector(struct reader *r, const struct yaml_node *node, const struct path *path,
                           void *base, uint32_t offset)
 {
-    ((struct service_entry *)base)->has_workload_selector = true;
+    struct service_entry *s = base;
+    s->has_workload_selector = true;
+    s->workload_selector_pos = schema_pos(r, node->pos);
     read_match_labels(r, node, path, base, offset);
 }
 

@@ -1,6 +1,7 @@
 // VirtualService: the tables of its messages. Control thread.
 #include "config/istio_common.h"
 #include "config/kind.h"
+#include "config/rules.h"
 #include "config/text.h"
 #include "config/validate.h"
 
@@ -209,12 +210,21 @@ static void read_whole_percent(struct reader *r, const struct yaml_node *node,
     p->given = true;
 }
 
+static void read_exponential_delay(struct reader *r, const struct yaml_node *node,
+                                   const struct path *path, void *base, uint32_t offset)
+{
+    uint64_t ns;
+    (void)base, (void)offset;
+    if (schema_read_duration(r, node, path, &ns))
+        rule_error(r, node->pos, "exponentialDelay not supported yet");
+}
+
 #define T struct http_fault
 static const struct field delay_fields[] = {
     F_CUSTOM("percentage", T, delay_percentage, read_percent),
     F_CUSTOM("percent", T, delay_percentage, read_whole_percent),
     F("fixedDelay", FIELD_DURATION, T, fixed_delay_ns),
-    F_SKIP("exponentialDelay"),
+    F_CUSTOM("exponentialDelay", T, fixed_delay_ns, read_exponential_delay),
 };
 MESSAGE_NO_POS(delay, "istio.networking.v1alpha3.HTTPFaultInjection.Delay", T, delay_fields);
 static const struct field abort_fields[] = {
@@ -239,6 +249,21 @@ static const struct field mirror_fields[] = {
 MESSAGE(mirror, "istio.networking.v1alpha3.HTTPMirrorPolicy", struct http_mirror, mirror_fields,
         pos);
 
+// mirrorPercent, replaced by mirrorPercentage.
+static void read_mirror_percent(struct reader *r, const struct yaml_node *node,
+                                const struct path *path, void *base, uint32_t offset)
+{
+    struct percent *p = (void *)((char *)base + offset);
+    read_whole_percent(r, node, path, base, offset);
+    if (p->given && p->value > 100) {
+        rule_error(r, node->pos, "mirror_percent must have a max value of 100 (it has %.0f)",
+                   p->value);
+        p->value = 100;
+    }
+    rule_warning(r, node->pos,
+                 "using deprecated setting \"mirrorPercent\", use \"mirrorPercentage\" instead");
+}
+
 // What of the older mirror fields stands beside `mirrors`; folded into the list by finish().
 struct http_route_raw {
     struct http_route route; // first
@@ -260,7 +285,7 @@ static const struct field http_fields[] = {
     F_CHILD("fault", FIELD_MESSAGE, T, route.fault, fault),
     F_CHILD("mirror", FIELD_MESSAGE, T, mirror, message_destination),
     F_LIST("mirrors", T, route.mirrors, route.mirror_count, mirror),
-    F_CUSTOM("mirrorPercent", T, mirror_percentage, read_whole_percent),
+    F_CUSTOM("mirrorPercent", T, mirror_percentage, read_mirror_percent),
     F_CUSTOM("mirrorPercentage", T, mirror_percentage, read_percent),
     F_CHILD("corsPolicy", FIELD_MESSAGE, T, route.cors, cors),
     F_CHILD("headers", FIELD_MESSAGE, T, route.headers, headers),
@@ -273,8 +298,7 @@ static void fold_mirror(struct reader *r, struct http_route_raw *raw)
     if (!raw->mirror)
         return;
     if (raw->route.mirror_count) {
-        finding_add(r->findings, SEVERITY_ERROR, NULL, raw->route.pos, r->object,
-                    "HTTP route cannot contain both mirror and mirrors");
+        rule_error(r, raw->route.pos, "HTTP route cannot contain both mirror and mirrors");
         return;
     }
     struct http_mirror *m = arena_new(r->arena, struct http_mirror);

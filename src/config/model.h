@@ -295,6 +295,7 @@ struct consistent_hash {
     struct label_map cookie_attributes;
     enum hash_algorithm algorithm;
     uint64_t minimum_ring_size, table_size;
+    uint64_t deprecated_ring_size; // minimumRingSize beside the algorithm
     struct pos pos;
 };
 struct locality_distribute {
@@ -331,6 +332,7 @@ struct load_balancer {
     struct pos pos;
 };
 struct connection_pool {
+    bool given; // tcp or http
     // tcp
     int32_t max_connections; // 0 = not given
     uint64_t connect_timeout_ns, tcp_idle_timeout_ns, max_connection_duration_ns;
@@ -414,6 +416,7 @@ struct destination_rule {
     uint32_t subset_count;
     struct string_list export_to;
     struct label_map workload_selector;
+    struct pos workload_selector_pos; // line 0: not given
 };
 
 // ---- ServiceEntry, WorkloadEntry
@@ -453,6 +456,7 @@ struct service_entry {
     uint32_t endpoint_count;
     struct label_map workload_selector;
     bool has_workload_selector;
+    struct pos workload_selector_pos;
 };
 
 // ---- EnvoyFilter: only the statsd sink

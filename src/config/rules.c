@@ -12,7 +12,7 @@
         va_end(ap);                                                                            \
     } while (0)
 
-static bool said_by_schema(const struct reader *r, struct pos pos)
+bool rule_said_by_schema(const struct reader *r, struct pos pos)
 {
     for (uint32_t i = r->first_finding; r->partial && i < r->findings->count; i++) {
         const struct finding *f = &r->findings->items[i];
@@ -24,7 +24,7 @@ static bool said_by_schema(const struct reader *r, struct pos pos)
 
 void rule_error(struct reader *r, struct pos pos, const char *fmt, ...)
 {
-    if (!said_by_schema(r, pos))
+    if (!rule_said_by_schema(r, pos))
         VA_FINDING(SEVERITY_ERROR, "IST0106");
 }
 
@@ -204,6 +204,22 @@ void check_labels(struct reader *r, const struct label_map *labels)
     }
 }
 
+void check_selector(struct reader *r, struct pos pos, const struct label_map *labels,
+                    const char *without)
+{
+    for (uint32_t i = 0; i < labels->count; i++) {
+        const struct label *l = &labels->items[i];
+        if (!l->key.len)
+            rule_error(r, l->pos, "empty key is not supported in selector: \"=%.*s\"",
+                       SLICE_FMT(l->value));
+        if (slice_find(l->key, '*') >= 0 || slice_find(l->value, '*') >= 0)
+            rule_error(r, l->pos, "wildcard is not supported in selector: \"%.*s=%.*s\"",
+                       SLICE_FMT(l->key), SLICE_FMT(l->value));
+    }
+    if (!labels->count && !r->partial)
+        rule_warning(r, pos, "%s", without);
+}
+
 void check_subnet(struct reader *r, const struct string_item *subnet)
 {
     struct slice s = subnet->text;
@@ -263,43 +279,60 @@ void check_gateway_names(struct reader *r, const struct string_list *names)
     }
 }
 
-static bool exports_to(const struct string_list *list, uint32_t before, struct slice name)
+// `.` is the object's own namespace.
+static struct slice export_key(const struct reader *r, struct slice entry)
+{
+    return slice_eq(entry, SLICE(".")) ? r->object->ns : entry;
+}
+
+static bool exports_to(const struct reader *r, const struct string_list *list, uint32_t before,
+                       struct slice key)
 {
     for (uint32_t i = 0; i < before; i++)
-        if (slice_eq(list->items[i].text, name))
+        if (slice_eq(export_key(r, list->items[i].text), key))
             return true;
     return false;
+}
+
+static void check_export_entry(struct reader *r, const struct string_list *list, uint32_t i,
+                               enum export_to_of of)
+{
+    const struct string_item *it = &list->items[i];
+    struct slice key = export_key(r, it->text);
+    bool none = slice_eq(it->text, SLICE("~")), all = slice_eq(it->text, SLICE("*"));
+    if (exports_to(r, list, i, key) && !slice_eq(key, it->text))
+        rule_error(r, it->pos, "duplicate entries in exportTo: . and current namespace %.*s",
+                   SLICE_FMT(key));
+    else if (exports_to(r, list, i, key))
+        rule_error(r, it->pos, "duplicate entries in exportTo for entry %.*s", SLICE_FMT(it->text));
+    else if (none && of != EXPORT_SERVICE_ENTRY)
+        rule_error(r, it->pos, "exportTo ~ (none) is not allowed for Istio configuration objects");
+    else if (!none && !all && !is_dns_label(key))
+        rule_error(r, it->pos, "only .,*, or a valid DNS 1123 label is allowed as exportTo entry");
+    if (list->count > 1 && all)
+        rule_error(r, it->pos,
+                   "cannot have both public (*) and non-public exportTo values for a resource");
+    if (list->count > 1 && none && of == EXPORT_SERVICE_ENTRY)
+        rule_error(r, it->pos, "cannot export service entry to no one (~) and someone");
 }
 
 #define MOST_EXPORTS 256u // each is compared with those before it
 
 void check_export_to(struct reader *r, const struct string_list *list, enum export_to_of of)
 {
-    for (uint32_t i = 0; i < list->count && i < MOST_EXPORTS; i++) {
-        const struct string_item *it = &list->items[i];
-        bool none = slice_eq(it->text, SLICE("~"));
-        if (exports_to(list, i, it->text))
-            rule_error(r, it->pos, "duplicate entries in exportTo for entry %.*s",
-                       SLICE_FMT(it->text));
-        else if (none && of != EXPORT_SERVICE_ENTRY)
-            rule_error(r, it->pos,
-                       "exportTo ~ (none) is not allowed for Istio configuration objects");
-        else if (!none && !slice_eq(it->text, SLICE(".")) && !slice_eq(it->text, SLICE("*")) &&
-                 !is_dns_label(it->text))
-            rule_error(r, it->pos,
-                       "only .,*, or a valid DNS 1123 label is allowed as exportTo entry");
-        if (list->count > 1 && slice_eq(it->text, SLICE("*")))
-            rule_error(r, it->pos,
-                       "cannot have both public (*) and non-public exportTo values for a resource");
-        if (list->count > 1 && none && of == EXPORT_SERVICE_ENTRY)
-            rule_error(r, it->pos, "cannot export service entry to no one (~) and someone");
-        if (of == EXPORT_RULE_WITH_SELECTOR && !slice_eq(it->text, SLICE(".")) &&
-            !slice_eq(it->text, r->object->ns))
-            rule_error(
-                r, it->pos,
-                "destination rule with workload selector cannot have exportTo beyond current "
-                "namespace");
-    }
+    uint32_t count = list->count < MOST_EXPORTS ? list->count : MOST_EXPORTS;
+    for (uint32_t i = 0; i < count; i++)
+        check_export_entry(r, list, i, of);
+    if (of != EXPORT_RULE_WITH_SELECTOR || !count)
+        return;
+    if (!exports_to(r, list, count, r->object->ns))
+        rule_error(r, list->items[0].pos,
+                   "destination rule with workload selector cannot have exportTo beyond current "
+                   "namespace");
+    else if (count > 1)
+        rule_error(r, list->items[1].pos,
+                   "destination rule with workload selector cannot have multiple entries in "
+                   "exportTo");
 }
 
 void check_regex(struct reader *r, const struct load_options *options, struct pos pos,

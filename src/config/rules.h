@@ -7,6 +7,8 @@
 // IST0106 and IST0133, SchemaValidationError and SchemaWarning.
 void rule_error(struct reader *r, struct pos pos, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+// Whether the schema had something to say about what stands there.
+bool rule_said_by_schema(const struct reader *r, struct pos pos);
 // The same of a field that is not there.
 void rule_missing(struct reader *r, struct pos pos, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -27,6 +29,9 @@ const char *wildcard_domain_error(struct arena *a, struct slice name);
 void check_port(struct reader *r, struct pos pos, uint32_t number);
 void check_duration(struct reader *r, struct pos pos, uint64_t ns); // DURATION_UNSET passes
 void check_labels(struct reader *r, const struct label_map *labels);
+// Of workloads; `without` is the warning of one without labels.
+void check_selector(struct reader *r, struct pos pos, const struct label_map *labels,
+                    const char *without);
 void check_subnet(struct reader *r, const struct string_item *subnet);
 void check_unix_address(struct reader *r, struct pos pos, struct slice path); // behind unix://
 void check_gateway_names(struct reader *r, const struct string_list *names);

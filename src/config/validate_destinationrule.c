@@ -29,6 +29,10 @@ static void check_pool(struct reader *r, const struct connection_pool *p)
 {
     if (!p)
         return;
+    if (!p->given) {
+        rule_missing(r, p->pos, "connection pool must have at least one field");
+        return;
+    }
     const struct {
         int32_t value;
         const char *name;
@@ -100,11 +104,13 @@ static void check_hash(struct reader *r, const struct consistent_hash *h)
         return;
     if (h->key == HASH_COOKIE)
         check_cookie(r, h);
-    if (h->algorithm == HASH_RING_DEFAULT && h->minimum_ring_size)
+    if (h->deprecated_ring_size)
         rule_warning(
             r, h->pos,
             "consistent hash MinimumRingSize is deprecated, use ConsistentHashLB's RingHash "
             "configuration instead");
+    if (h->algorithm != HASH_RING_DEFAULT && h->deprecated_ring_size)
+        rule_error(r, h->pos, "only one of MinimumRingSize or Maglev/Ringhash can be specified");
     if (h->algorithm != HASH_MAGLEV)
         return;
     if (h->table_size == 0)
@@ -353,6 +359,8 @@ void validate_destination_rule(struct reader *r, const struct load_options *opti
     check_policy(r, d->traffic_policy);
     check_subsets(r, d);
     check_export_to(r, &d->export_to,
-                    d->workload_selector.count ? EXPORT_RULE_WITH_SELECTOR : EXPORT_PLAIN);
-    check_labels(r, &d->workload_selector);
+                    d->workload_selector_pos.line ? EXPORT_RULE_WITH_SELECTOR : EXPORT_PLAIN);
+    if (d->workload_selector_pos.line)
+        check_selector(r, d->workload_selector_pos, &d->workload_selector,
+                       "workload selector specified without labels");
 }

@@ -69,7 +69,7 @@ static bool check_server_port(struct reader *r, const struct load_options *optio
         rule_missing(r, s->pos, "port is required");
         return false;
     }
-    if (p->protocol == PROTO_UNKNOWN)
+    if (p->protocol == PROTO_UNKNOWN && !(r->partial && !p->protocol_text.len))
         rule_error(
             r, p->protocol_pos.line ? p->protocol_pos : p->pos,
             "invalid protocol \"%.*s\", supported protocols are HTTP, HTTP2, GRPC, GRPC-WEB, "
@@ -185,6 +185,8 @@ static void check_tls(struct reader *r, const struct load_options *options,
     bool credential = t->credential_name.len || t->credential_names.count;
     bool files = t->server_certificate.len && t->private_key.len;
     check_ciphers(r, t);
+    if (rule_said_by_schema(r, t->mode_pos))
+        return; // what it is to be is not known
     if (t->mode == TLS_ISTIO_MUTUAL) {
         check_istio_mutual(r, options, t);
         return;
@@ -264,7 +266,7 @@ static void check_unique_port_names(struct reader *r, const struct gateway *g)
 void validate_gateway(struct reader *r, const struct load_options *options, const void *object)
 {
     const struct gateway *g = object;
-    if (!is_dns_label(g->meta.name))
+    if (g->meta.name.len && !is_dns_label(g->meta.name))
         rule_error(r, g->meta.name_pos, "invalid gateway name: \"%.*s\"", SLICE_FMT(g->meta.name));
     if (g->server_count == 0)
         rule_missing(r, g->meta.pos, "gateway must have at least one server");

@@ -102,19 +102,19 @@ static bool is_pseudo_header(struct slice name)
 
 static void check_header_matches(struct reader *r, const struct load_options *options,
                                  const struct named_match_list *list, const char *where,
-                                 bool in_mesh)
+                                 const char *mesh)
 {
     for (uint32_t i = 0; i < list->count; i++) {
         const struct named_match *m = &list->items[i];
         bool presence = m->match.kind == MATCH_REGEX && slice_eq(m->match.text, SLICE("*"));
         if (m->name.len == 0)
             rule_error(r, m->pos, "header name cannot be empty");
-        else if (is_jwt_claim(m->name) && in_mesh)
+        else if (is_jwt_claim(m->name) && mesh)
             rule_error(
                 r, m->pos,
                 "JWT claim based routing (key: %.*s) is only supported for gateway, found no "
-                "gateways: []",
-                SLICE_FMT(m->name));
+                "gateways: [%s]",
+                SLICE_FMT(m->name), mesh);
         else if (!is_jwt_claim(m->name) && !is_pseudo_header(m->name) && !is_token(m->name))
             rule_error(r, m->pos, "header name %.*s is not a valid header name",
                        SLICE_FMT(m->name));
@@ -124,10 +124,10 @@ static void check_header_matches(struct reader *r, const struct load_options *op
 }
 
 static void check_match(struct reader *r, const struct load_options *options,
-                        const struct http_match *m, bool in_mesh)
+                        const struct http_match *m, const char *mesh)
 {
-    check_header_matches(r, options, &m->headers, "headers", in_mesh);
-    check_header_matches(r, options, &m->without_headers, "withoutHeaders", in_mesh);
+    check_header_matches(r, options, &m->headers, "headers", mesh);
+    check_header_matches(r, options, &m->without_headers, "withoutHeaders", mesh);
     check_string_match(r, options, m->uri, "uri", true);
     check_string_match(r, options, m->scheme, "scheme", false);
     check_string_match(r, options, m->method, "method", false);
@@ -439,11 +439,11 @@ static void check_destinations(struct reader *r, const struct http_route *h)
 }
 
 void validate_http_route(struct reader *r, const struct load_options *options,
-                         const struct http_route *h, bool in_delegate, bool in_mesh)
+                         const struct http_route *h, bool in_delegate, const char *mesh)
 {
     check_conflicts(r, h, in_delegate);
     for (uint32_t i = 0; i < h->match_count; i++)
-        check_match(r, options, &h->matches[i], in_mesh);
+        check_match(r, options, &h->matches[i], mesh);
     check_header_operations(r, h->headers);
     check_cors(r, options, h->cors);
     check_fault(r, h->fault);

@@ -64,26 +64,15 @@ void validate_workload_entry(struct reader *r, const struct load_options *option
     check_entry(r, object, NULL);
 }
 
-static void check_selector(struct reader *r, const struct service_entry *s)
+static void check_workloads(struct reader *r, const struct service_entry *s)
 {
-    for (uint32_t i = 0; i < s->workload_selector.count; i++) {
-        const struct label *l = &s->workload_selector.items[i];
-        if (!l->key.len)
-            rule_error(r, l->pos, "empty key is not supported in selector: \"=%.*s\"",
-                       SLICE_FMT(l->value));
-        if (slice_find(l->key, '*') >= 0 || slice_find(l->value, '*') >= 0)
-            rule_error(r, l->pos, "wildcard is not supported in selector: \"%.*s=%.*s\"",
-                       SLICE_FMT(l->key), SLICE_FMT(l->value));
-    }
     if (!s->has_workload_selector)
         return;
-    if (!s->workload_selector.count)
-        rule_warning(
-            r, s->meta.pos,
-            "service entry: workload selector specified without labels, will be applied to "
-            "all services in namespace");
+    check_selector(r, s->workload_selector_pos, &s->workload_selector,
+                   "service entry: workload selector specified without labels, will be applied to "
+                   "all services in namespace");
     if (s->endpoint_count)
-        rule_error(r, s->meta.pos,
+        rule_error(r, s->workload_selector_pos,
                    "only one of WorkloadSelector or Endpoints is allowed in Service Entry");
 }
 
@@ -148,8 +137,28 @@ static void check_none(struct reader *r, const struct service_entry *s)
         rule_error(r, s->endpoints[0].pos,
                    "no endpoints should be provided for resolution type none");
     if (s->has_workload_selector)
-        rule_warning(r, s->meta.pos,
+        rule_warning(r, s->workload_selector_pos,
                      "workloadSelector should not be set when resolution mode is NONE");
+}
+
+static bool is_tcp(enum server_protocol p)
+{
+    return p == PROTO_TCP || p == PROTO_HTTPS || p == PROTO_TLS || p == PROTO_MONGO ||
+           p == PROTO_REDIS || p == PROTO_MYSQL;
+}
+
+static void check_addressed_tcp(struct reader *r, const struct service_entry *s)
+{
+    if (!s->addresses.count || s->hosts.count < 2)
+        return;
+    for (uint32_t i = 0; i < s->port_count; i++) {
+        if (!is_tcp(server_protocol_parse(s->ports[i].protocol)))
+            continue;
+        rule_warning(r, s->ports[i].pos,
+                     "service entry can not have more than one host specified simultaneously with "
+                     "address and tcp port");
+        return;
+    }
 }
 
 static void check_dns(struct reader *r, const struct service_entry *s)
@@ -177,20 +186,30 @@ static void check_dns(struct reader *r, const struct service_entry *s)
         check_labels(r, &w->labels);
         check_entry_ports(r, w, s);
     }
+    check_addressed_tcp(r, s);
 }
 
 static void check_dynamic(struct reader *r, const struct service_entry *s)
 {
     const char *name = resolution_names[s->resolution];
+    if (!s->hosts.count)
+        rule_missing(r, s->meta.pos,
+                     "at least one wildcard host must be provided for resolution type %s", name);
     for (uint32_t i = 0; i < s->hosts.count; i++)
         if (!s->hosts.items[i].text.len || s->hosts.items[i].text.ptr[0] != '*')
             rule_error(r, s->hosts.items[i].pos, "host must be wildcarded for resolution mode %s",
                        name);
     if (s->addresses.count)
-        rule_error(r, s->addresses.items[0].pos, "addresses cannot be set for resolution type %s",
-                   name);
+        rule_error(
+            r, s->addresses.items[0].pos,
+            "addresses cannot be set for resolution type %s. HTTP route domains will only be "
+            "generated from the hosts field values",
+            name);
     if (s->endpoint_count)
-        rule_error(r, s->endpoints[0].pos, "endpoints cannot be set for resolution type %s", name);
+        rule_error(r, s->endpoints[0].pos,
+                   "endpoints cannot be set for resolution type %s. Destination IP address "
+                   "determined from hosts field values",
+                   name);
     for (uint32_t i = 0; i < s->port_count; i++) {
         enum server_protocol p = server_protocol_parse(s->ports[i].protocol);
         if (p != PROTO_HTTP && p != PROTO_TLS && p != PROTO_GRPC && p != PROTO_HTTP2)
@@ -239,7 +258,7 @@ void validate_service_entry(struct reader *r, const struct load_options *options
 {
     const struct service_entry *s = object;
     (void)options;
-    check_selector(r, s);
+    check_workloads(r, s);
     check_hosts(r, s);
     check_addresses(r, s);
     check_ports(r, s);

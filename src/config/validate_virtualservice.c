@@ -121,11 +121,11 @@ static void check_l4_match(struct reader *r, const struct l4_match *m)
     check_gateway_names(r, &m->gateways);
 }
 
-static const char *join_hosts(struct arena *a, const struct string_list *hosts)
+static const char *join(struct arena *a, const struct string_list *list, const char *between)
 {
     const char *text = "";
-    for (uint32_t i = 0; i < hosts->count && i < 16; i++)
-        text = arena_printf(a, "%s%s%.*s", text, i ? ", " : "", SLICE_FMT(hosts->items[i].text));
+    for (uint32_t i = 0; i < list->count && i < 16; i++)
+        text = arena_printf(a, "%s%s%.*s", text, i ? between : "", SLICE_FMT(list->items[i].text));
     return text;
 }
 
@@ -150,7 +150,7 @@ static void check_sni_host(struct reader *r, const struct virtual_service *vs,
     rule_error(r, sni->pos,
                "SNI host \"%.*s\" is not a compatible subset of any of the virtual service hosts: "
                "[%s]",
-               SLICE_FMT(sni->text), join_hosts(r->arena, &vs->hosts));
+               SLICE_FMT(sni->text), join(r->arena, &vs->hosts, ", "));
 }
 
 static void check_tls_route(struct reader *r, const struct virtual_service *vs,
@@ -190,8 +190,9 @@ void validate_virtual_service(struct reader *r, const struct load_options *optio
     check_hosts(r, vs);
     if (!vs->http_count && !vs->tls_count && !vs->tcp_count)
         rule_missing(r, vs->meta.pos, "http, tcp or tls must be provided in virtual service");
+    const char *mesh = binds_to_mesh(vs) ? join(r->arena, &vs->gateways, " ") : NULL;
     for (uint32_t i = 0; i < vs->http_count; i++)
-        validate_http_route(r, options, &vs->http[i], vs->hosts.count == 0, binds_to_mesh(vs));
+        validate_http_route(r, options, &vs->http[i], vs->hosts.count == 0, mesh);
     for (uint32_t i = 0; i < vs->tls_count; i++)
         check_tls_route(r, vs, &vs->tls[i]);
     for (uint32_t i = 0; i < vs->tcp_count; i++)
