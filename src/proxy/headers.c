@@ -163,29 +163,47 @@ int proxy_request_fields(struct exchange *x)
 
 // ---- header operations
 
-static bool is_authority(struct slice name)
+// Host is none of them: it was compiled into rewrite_authority.
+static int edit_head(struct head *h, const struct header_edit *e)
 {
-    return slice_eq(name, SLICE("host")) || slice_eq(name, SLICE(":authority"));
-}
-
-int proxy_edit_head(struct exchange *x, struct head *h, const struct header_edit *e)
-{
-    bool request = h == &x->request;
     for (uint32_t i = 0; i < e->remove_count; i++)
         head_remove_name(h, e->remove[i]);
-    for (uint32_t i = 0; i < e->set_count; i++) {
-        if (request && is_authority(e->set[i].name))
-            h->authority = e->set[i].value;
-        else if (head_set_name(h, e->set[i].name, e->set[i].value) != OK)
+    for (uint32_t i = 0; i < e->set_count; i++)
+        if (head_set_name(h, e->set[i].name, e->set[i].value) != OK)
             return ERR_LIMIT;
-    }
-    for (uint32_t i = 0; i < e->add_count; i++) {
-        if (request && is_authority(e->add[i].name))
-            h->authority = e->add[i].value;
-        else if (head_add_name(h, e->add[i].name, e->add[i].value) != OK)
+    for (uint32_t i = 0; i < e->add_count; i++)
+        if (head_add_name(h, e->add[i].name, e->add[i].value) != OK)
             return ERR_LIMIT;
-    }
     return OK;
+}
+
+// The route's operations and the target's (none without one), in the order the route asks for.
+static int edit_both(struct head *h, const struct route *r, const struct header_edit *of_route,
+                     const struct header_edit *of_target)
+{
+    bool target_first = of_target && r->target_edits_first;
+    if (target_first && edit_head(h, of_target) != OK)
+        return ERR_LIMIT;
+    if (edit_head(h, of_route) != OK)
+        return ERR_LIMIT;
+    return of_target && !target_first ? edit_head(h, of_target) : OK;
+}
+
+int proxy_edit_request(struct exchange *x, struct head *h)
+{
+    const struct proxy_exchange *px = proxy_of(x);
+    if (!px->route->has_edits && !px->target->has_edits)
+        return OK;
+    return edit_both(h, px->route, &px->route->request, &px->target->request);
+}
+
+static int edit_response(struct exchange *x, struct head *h)
+{
+    const struct proxy_exchange *px = proxy_of(x);
+    const struct route_target *t = px->target;
+    if (!px->route->has_edits && (!t || !t->has_edits))
+        return OK;
+    return edit_both(h, px->route, &px->route->response, t ? &t->response : NULL);
 }
 
 // ---- response
@@ -219,11 +237,5 @@ int proxy_response_fields(struct exchange *x, struct head *h)
         return ERR_LIMIT;
     if (!head_find(h, FIELD_DATE) && head_add(h, FIELD_DATE, date_of(px->pw)) != OK)
         return ERR_LIMIT;
-    if (!px->route)
-        return OK;
-    if (px->route->has_edits && proxy_edit_head(x, h, &px->route->response) != OK)
-        return ERR_LIMIT;
-    if (px->target && px->target->has_edits)
-        return proxy_edit_head(x, h, &px->target->response);
-    return OK;
+    return px->route ? edit_response(x, h) : OK;
 }

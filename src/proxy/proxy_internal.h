@@ -30,7 +30,7 @@ void proxy_reply(struct exchange *x, uint32_t status, struct slice body, uint32_
 void proxy_reply_location(struct exchange *x, uint32_t status, struct slice location);
 void proxy_reply_direct(struct exchange *x);
 // headers.c
-int proxy_edit_head(struct exchange *x, struct head *h, const struct header_edit *e);
+int proxy_edit_request(struct exchange *x, struct head *h); // what route and target ask for
 int proxy_request_fields(struct exchange *x);
 int proxy_response_fields(struct exchange *x, struct head *h);
 void proxy_drop_connection_fields(struct head *h); // fields named by Connection, and itself

@@ -155,16 +155,14 @@ static enum err prepare_forward(struct exchange *x)
     struct head *h = &x->request;
     if ((r->rewrite_uri || r->rewrite_regex) && rewrite_path(x, r) != OK)
         return ERR_LIMIT;
-    if (r->rewrite_authority.len) {
+    struct slice authority =
+        r->rewrite_authority.len ? r->rewrite_authority : px->target->rewrite_authority;
+    if (authority.len) {
         if (head_add(h, FIELD_X_ENVOY_ORIGINAL_HOST, h->authority) != OK)
             return ERR_LIMIT;
-        h->authority = r->rewrite_authority;
+        h->authority = authority;
     }
-    if (r->has_edits && proxy_edit_head(x, h, &r->request) != OK)
-        return ERR_LIMIT;
-    if (px->target->has_edits && proxy_edit_head(x, h, &px->target->request) != OK)
-        return ERR_LIMIT;
-    return OK;
+    return (enum err)proxy_edit_request(x, h);
 }
 
 static void forward(struct exchange *x)

@@ -86,6 +86,34 @@ static void set_target(struct compile *c, struct route_target *t, const struct v
     t->has_edits = copy_headers(c, in->headers, &t->request, &t->response, &t->rewrite_authority);
 }
 
+// Istio joins a lone destination's operations to its route's, and Envoy removes before it sets.
+static void hoist_removals(struct compile *c, struct header_edit *route, struct header_edit *target)
+{
+    if (target->remove_count == 0)
+        return;
+    struct slice *all =
+        arena_array(c->out, struct slice, route->remove_count + target->remove_count);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < route->remove_count; i++)
+        all[n++] = route->remove[i];
+    for (uint32_t i = 0; i < target->remove_count; i++)
+        all[n++] = target->remove[i];
+    route->remove = all;
+    route->remove_count = n;
+    target->remove_count = 0;
+}
+
+static void join_lone_target(struct compile *c, struct route *r)
+{
+    struct route_target *t = &r->targets[0];
+    hoist_removals(c, &r->request, &t->request);
+    hoist_removals(c, &r->response, &t->response);
+    r->has_edits |= r->request.remove_count || r->response.remove_count;
+    if (r->rewrite_authority.len == 0)
+        r->rewrite_authority = t->rewrite_authority;
+    t->rewrite_authority = (struct slice){NULL, 0};
+}
+
 static void set_targets(struct compile *c, struct route *r, const struct virtual_service *vs,
                         const struct http_route *in, uint32_t listener_port)
 {
@@ -104,11 +132,9 @@ static void set_targets(struct compile *c, struct route *r, const struct virtual
         if (r->rewrite_authority.len)
             t->rewrite_authority = (struct slice){NULL, 0};
     }
-    // A lone destination's authority is the route's.
-    if (r->target_count == 1 && in->route_count == 1 && r->rewrite_authority.len == 0) {
-        r->rewrite_authority = r->targets[0].rewrite_authority;
-        r->targets[0].rewrite_authority = (struct slice){NULL, 0};
-    }
+    r->target_edits_first = in->route_count > 1;
+    if (in->route_count == 1)
+        join_lone_target(c, r);
 }
 
 // ---- retries

@@ -44,7 +44,8 @@ struct route_target {
     uint32_t weight, weight_end; // weight_end: running total
     struct header_edit request, response;
     bool has_edits;
-    struct slice rewrite_authority; // Host set by the destination's headers; the route's own wins
+    struct slice rewrite_authority; // Host set by the destination's headers; empty where the route
+                                    // sets it
 };
 struct retry_policy {
     uint32_t attempts;           // retries after the first try; default 2, 0 = none
@@ -79,7 +80,8 @@ struct route {
     uint32_t target_count, total_weight;
     struct header_edit request, response; // the route's own
     bool has_edits;
-    uint64_t timeout_ns; // 0 = none
+    bool target_edits_first; // weighted: Envoy applies the target's before the route's, else after
+    uint64_t timeout_ns;     // 0 = none
     struct retry_policy retry;
     bool rewrite_uri; // prefix match: replaces the matched prefix, else the whole path
     bool rewrite_is_prefix;

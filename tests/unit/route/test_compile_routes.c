@@ -163,6 +163,38 @@ TEST(route_conditions_of_method_scheme_authority_and_query)
     compiled_fini(&c);
 }
 
+TEST(route_empty_exact_asks_for_an_empty_value)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS(ROUTE("header", "    - headers: {x: {exact: ''}}\n")
+                       ROUTE("query", "    - queryParams: {q: {exact: ''}}\n")
+                       ROUTE("without", "    - {uri: {exact: /w}, withoutHeaders: {y: {exact: ''}}}\n")),
+                  NULL);
+    EXPECT_STR(with_header(&c, "/", "x", ""), "header");
+    EXPECT_STR(with_header(&c, "/", "x", "1"), "404");
+    EXPECT_STR(get(&c, "/"), "404");
+    EXPECT_STR(get(&c, "/?q"), "query");
+    EXPECT_STR(get(&c, "/?q=&q=1"), "query");
+    EXPECT_STR(get(&c, "/?q=1"), "404");
+    EXPECT_STR(get(&c, "/w"), "404"); // a missing field counts as an empty one
+    EXPECT_STR(with_header(&c, "/w", "y", "1"), "without");
+    compiled_fini(&c);
+}
+
+TEST(route_case_of_an_expression_is_its_own)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS(ROUTE("re", "    - {uri: {regex: '/Case/.*'}, ignoreUriCase: true}\n")
+                       ROUTE("any", "    - {uri: {regex: '(?i)/any'}}\n")),
+                  NULL);
+    EXPECT_STR(get(&c, "/Case/x"), "re");
+    EXPECT_STR(get(&c, "/case/x"), "404");
+    EXPECT_STR(get(&c, "/ANY"), "any");
+    compiled_fini(&c);
+}
+
 TEST(route_match_blocks_are_alternatives_and_name_the_route)
 {
     struct compiled c;
@@ -307,6 +339,81 @@ TEST(route_header_edits_and_authority)
     EXPECT(r->targets[0].has_edits && !r->targets[1].has_edits);
     EXPECT_EQ(r->targets[0].request.set_count, 1);
     EXPECT_STR(r->targets[0].rewrite_authority.ptr, "one.com");
+    compiled_fini(&c);
+}
+
+TEST(route_edits_of_a_lone_destination_join_the_routes)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS("  - headers: {request: {add: {a: '1'}, remove: [b]}}\n"
+                       "    route:\n    - destination: {host: one}\n      headers:\n"
+                       "        request: {set: {Host: one.com, c: '2'}, remove: [a]}\n"
+                       "        response: {remove: [d]}\n"),
+                  NULL);
+    struct route_request rq = compiled_request("a.com", "/");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && r->target_count == 1 && r->has_edits && r->targets[0].has_edits);
+    EXPECT(!r->target_edits_first);
+    REQUIRE(r->request.remove_count == 2 && r->response.remove_count == 1);
+    EXPECT_STR(r->request.remove[0].ptr, "b");
+    EXPECT_STR(r->request.remove[1].ptr, "a"); // before the route adds it, so it stays
+    EXPECT_STR(r->response.remove[0].ptr, "d");
+    EXPECT_EQ(r->targets[0].request.remove_count, 0);
+    EXPECT_EQ(r->targets[0].request.set_count, 1);
+    EXPECT_STR(r->rewrite_authority.ptr, "one.com");
+    compiled_fini(&c);
+}
+
+TEST(route_edits_of_weighted_destinations_stay_apart)
+{
+    struct compiled c;
+    compiled_init(
+        &c,
+        DOCS("  - match: [{uri: {exact: /own}}]\n    rewrite: {authority: route.com}\n"
+             "    route:\n"
+             "    - {destination: {host: one}, weight: 1, headers: {request: {set: {host: h}}}}\n"
+             "    - {destination: {host: two}, weight: 1}\n"
+             "  - route:\n"
+             "    - {destination: {host: one}, weight: 1, headers: {request: {add: {host: h}}}}\n"
+             "    - {destination: {host: two}, weight: 0}\n"),
+        NULL);
+    struct route_request rq = compiled_request("a.com", "/own");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && r->target_count == 2);
+    EXPECT(r->target_edits_first && r->targets[0].rewrite_authority.len == 0);
+    EXPECT_STR(r->rewrite_authority.ptr, "route.com");
+    rq = compiled_request("a.com", "/");
+    r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && r->target_count == 1); // the other one weighs nothing
+    EXPECT(r->target_edits_first && r->rewrite_authority.len == 0);
+    EXPECT_STR(r->targets[0].rewrite_authority.ptr, "h");
+    compiled_fini(&c);
+}
+
+TEST(route_redirect_codes_and_ports)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS("  - match: [{uri: {exact: /304}}]\n    redirect: {uri: /x, redirectCode: 304}\n"
+                       "  - match: [{uri: {exact: /308}}]\n    redirect: {uri: /x, redirectCode: 308}\n"
+                       "  - match: [{uri: {exact: /request}}]\n"
+                       "    redirect: {derivePort: FROM_REQUEST_PORT}\n"
+                       "  - match: [{uri: {exact: /protocol}}]\n"
+                       "    redirect: {derivePort: FROM_PROTOCOL_DEFAULT, scheme: https}\n"),
+                  NULL);
+    struct route_request rq = compiled_request("a.com", "/304");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    EXPECT(r && r->action == ROUTE_NO_ACTION);
+    rq = compiled_request("a.com", "/308");
+    r = compiled_route(&c, "a.com", &rq);
+    EXPECT(r && r->action == ROUTE_REDIRECT && r->redirect.code == 308);
+    rq = compiled_request("a.com", "/request");
+    r = compiled_route(&c, "a.com", &rq);
+    EXPECT(r && r->redirect.port_from_request && r->redirect.port == 0);
+    rq = compiled_request("a.com", "/protocol");
+    r = compiled_route(&c, "a.com", &rq);
+    EXPECT(r && !r->redirect.port_from_request && r->redirect.port == 0);
     compiled_fini(&c);
 }
 
