@@ -48,6 +48,21 @@ static void put_replaced_path(struct output *o, const struct route *r,
         put(o, slice_from(rq->path, r->matched_prefix_len));
 }
 
+// The path that begins at `start` gets the slash that a document left out, or that an expression
+// took away: it would run into the host of a Location, and make no request line.
+static void root_path(struct output *o, size_t start)
+{
+    if (!o->fits || (o->len > start && o->ptr[start] == '/'))
+        return;
+    if (o->len == o->cap) {
+        o->fits = false;
+        return;
+    }
+    memmove(o->ptr + start + 1, o->ptr + start, o->len - start);
+    o->ptr[start] = '/';
+    o->len++;
+}
+
 static enum err finish(const struct output *o, size_t *len)
 {
     *len = o->len;
@@ -68,6 +83,7 @@ enum err route_rewrite_path(const struct route *r, const struct route_request *r
     } else {
         put(&o, rq->path);
     }
+    root_path(&o, 0);
     put_query(&o, rq);
     return finish(&o, len);
 }
@@ -84,22 +100,18 @@ static size_t port_start(struct slice authority)
     return authority.len;
 }
 
-// The request's own authority keeps its port, unless the redirect names one or the scheme
-// changes away from the one the port is the default of.
+// An authority keeps its port, unless the redirect names one; the request's own also loses the
+// default port of a scheme that is left.
 static struct slice redirect_host(const struct route *r, const struct route_request *rq,
                                   struct slice scheme, uint32_t port)
 {
-    if (r->redirect.authority.len)
-        return r->redirect.authority;
-    struct slice host = rq->authority;
-    size_t end = port_start(host);
-    struct slice suffix = slice_from(host, end);
-    bool drop = port != 0;
-    if (!slice_eq(scheme, rq->scheme))
-        drop = drop || slice_eq(suffix, slice_eq(rq->scheme, SLICE("https")) ? SLICE(":443")
-                                                                             : SLICE(":80"));
-    if (drop)
-        host.len = end;
+    bool own = r->redirect.authority.len == 0;
+    struct slice host = own ? rq->authority : r->redirect.authority;
+    struct slice suffix = slice_from(host, port_start(host));
+    bool https = slice_eq(rq->scheme, SLICE("https"));
+    bool leaves = own && !slice_eq(scheme, rq->scheme);
+    if (port || (leaves && slice_eq(suffix, https ? SLICE(":443") : SLICE(":80"))))
+        host.len -= suffix.len;
     return host;
 }
 
@@ -114,16 +126,15 @@ static uint32_t redirect_port(const struct route *r, struct slice scheme, uint32
 static void put_redirect_path(struct output *o, const struct route *r,
                               const struct route_request *rq)
 {
-    if (r->redirect.prefix_given) {
+    size_t start = o->len;
+    if (r->redirect.prefix_given)
         put_replaced_path(o, r, rq, r->redirect.prefix_rewrite);
-    } else if (r->redirect.uri_given) {
-        put(o, r->redirect.uri);
-        if (slice_find(r->redirect.uri, '?') >= 0)
-            return; // its own query takes the place of the request's
-    } else {
-        put(o, rq->path);
-    }
-    put_query(o, rq);
+    else
+        put(o, r->redirect.uri_given ? r->redirect.uri : rq->path);
+    root_path(o, start);
+    // A query of the redirect's own takes the place of the request's.
+    if (!r->redirect.uri_given || slice_find(r->redirect.uri, '?') < 0)
+        put_query(o, rq);
 }
 
 enum err route_redirect_location(const struct route *r, const struct route_request *rq,

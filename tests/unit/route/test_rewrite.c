@@ -44,6 +44,45 @@ TEST(rewrite_prefix_replaces_the_prefix)
     EXPECT_STR(rewritten(&r, "/slash", ""), "/?");
 }
 
+TEST(rewrite_of_the_root_prefix_keeps_the_rest)
+{
+    struct route r = {.rewrite_uri = true,
+                      .rewrite_is_prefix = true,
+                      .matched_prefix_len = 1,
+                      .rewrite_uri_text = SLICE("/new/")};
+    EXPECT_STR(rewritten(&r, "/", NULL), "/new/");
+    EXPECT_STR(rewritten(&r, "/a/b", "q"), "/new/a/b?q");
+    r.rewrite_uri_text = SLICE("/new");
+    EXPECT_STR(rewritten(&r, "/a/b", NULL), "/newa/b");
+    r.rewrite_uri_text = SLICE("/");
+    EXPECT_STR(rewritten(&r, "/a/b", NULL), "/a/b");
+}
+
+TEST(rewrite_always_gives_a_path)
+{
+    struct route r = {.rewrite_uri = true, .rewrite_uri_text = SLICE("new")};
+    EXPECT_STR(rewritten(&r, "/old", "q"), "/new?q");
+    r.rewrite_regex = regex_create(SLICE("^/old(.*)$"), NULL, 0);
+    r.rewrite_regex_text = SLICE("\\1");
+    EXPECT_STR(rewritten(&r, "/old", "q"), "/?q");
+    EXPECT_STR(rewritten(&r, "/olden", NULL), "/en");
+    regex_destroy(r.rewrite_regex);
+    struct route_request rq = request("a.com", "/old", NULL);
+    struct route three = {.rewrite_uri = true, .rewrite_uri_text = SLICE("new")};
+    char out[4];
+    size_t len;
+    EXPECT_EQ(route_rewrite_path(&three, &rq, out, 4, &len), OK);
+    EXPECT_EQ(route_rewrite_path(&three, &rq, out, 3, &len), ERR_LIMIT);
+}
+
+TEST(redirect_path_never_joins_the_host)
+{
+    struct route r = {.redirect = {.uri = SLICE("new"), .uri_given = true}};
+    EXPECT_STR(location(&r, request("a.com", "/old", "q=1")), "http://a.com/new?q=1");
+    r.redirect.uri = SLICE("?x");
+    EXPECT_STR(location(&r, request("a.com", "/old", "q=1")), "http://a.com/?x");
+}
+
 TEST(rewrite_of_an_exact_match_replaces_the_path)
 {
     struct route r = {.rewrite_uri = true, .rewrite_uri_text = SLICE("/new")};
@@ -100,9 +139,18 @@ TEST(redirect_port_is_elided_for_its_scheme)
     EXPECT_STR(location(&r, request("a.com:80", "/x", NULL)), "https://a.com/x");
     r.redirect.port = 8443;
     EXPECT_STR(location(&r, request("a.com:80", "/x", NULL)), "https://a.com:8443/x");
+    r.redirect.port = 80;
+    EXPECT_STR(location(&r, request("a.com:8080", "/x", NULL)), "https://a.com:80/x");
     r.redirect.port = 0;
     r.redirect.port_from_request = true;
     EXPECT_STR(location(&r, request("a.com", "/x", NULL)), "https://a.com:8080/x");
+    struct route plain = {.redirect = {.port = 80}};
+    EXPECT_STR(location(&plain, request("a.com:8080", "/x", NULL)), "http://a.com:8080/x");
+    plain.redirect.authority = SLICE("b.com:81");
+    plain.redirect.port = 8443;
+    EXPECT_STR(location(&plain, request("a.com:8080", "/x", NULL)), "http://b.com:8443/x");
+    plain.redirect.port = 80;
+    EXPECT_STR(location(&plain, request("a.com:8080", "/x", NULL)), "http://b.com:81/x");
 }
 
 TEST(redirect_prefix_swaps_the_prefix)
