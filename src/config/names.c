@@ -46,7 +46,8 @@ struct slice host_intersect(struct slice a, struct slice b)
 
 struct slice host_fqdn(struct arena *a, struct slice host, struct slice ns)
 {
-    if (host.len == 0 || is_wildcard(host) || slice_find(host, '.') >= 0)
+    if (host.len == 0 || is_wildcard(host) || slice_find(host, '.') >= 0 ||
+        slice_find(host, ':') >= 0) // an IPv6 address
         return host;
     char *p = arena_printf(a, "%.*s.%.*s" CLUSTER_SUFFIX, SLICE_FMT(host), SLICE_FMT(ns));
     return slice_of(p);

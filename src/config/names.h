@@ -7,8 +7,9 @@ bool host_matches(struct slice a, struct slice b);   // one covers the other
 bool host_subset_of(struct slice a, struct slice b); // a is covered by b
 // The more specific one of a compatible pair; {NULL,0} when the two do not meet.
 struct slice host_intersect(struct slice a, struct slice b);
-// A short destination host belongs to the namespace of its VirtualService:
-// "productpage" -> "productpage.<ns>.svc.cluster.local"; one with a dot stays as it is.
+// A short host of a VirtualService or of its destinations belongs to its namespace: "productpage"
+// -> "productpage.<ns>.svc.cluster.local"; one with a dot, a wildcard and an address stay as they
+// are.
 struct slice host_fqdn(struct arena *a, struct slice host, struct slice ns);
 
 // What today's Istio calls "bind a VirtualService to a Gateway": name, ns/name, ./name and the

@@ -224,6 +224,7 @@ static void add_host(struct table *t, const struct server_ref *ref, struct slice
 static void add_vs_host(struct table *t, const struct server_ref *ref, const struct server_hosts *h,
                         const struct virtual_service *vs, struct slice host, struct route_block *b)
 {
+    host = host_fqdn(&t->c->scratch, host, vs->meta.ns);
     host = compile_lower(&t->c->scratch, host);
     if (host.len == 0 || host.ptr[0] != '*') {
         if (covers(h, host, vs->meta.ns))

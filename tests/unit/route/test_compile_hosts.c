@@ -57,6 +57,53 @@ TEST(hosts_of_a_namespace_admit_only_its_virtual_services)
     compiled_fini(&c);
 }
 
+TEST(hosts_short_name_is_of_its_namespace)
+{
+    struct compiled c;
+    compiled_init(&c, GATEWAY("gw", "", HTTP("80", "['*']")) VS("a", "ns", "[web]", TO("web")),
+                  NULL);
+    EXPECT_STR(compiled_answer(&c, NULL, "web.ns.svc.cluster.local", "/"),
+               "outbound|80||web.ns.svc.cluster.local");
+    EXPECT_STR(compiled_answer(&c, NULL, "web", "/"), "404");
+    compiled_fini(&c);
+}
+
+TEST(hosts_without_a_rule_for_this_port_are_not_there)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  GATEWAY("gw", "", HTTP("80", "['*']") HTTP("81", "['*']"))
+                  VS("a", "ns", "[a.com]",
+                     "  http:\n  - match: [{port: 81}]\n    route: [{destination: {host: a}}]\n")
+                  VS("b", "ns", "['*.com']", TO("b")),
+                  NULL);
+    EXPECT_STR(compiled_answer(&c, NULL, "a.com", "/"), "outbound|80||b.ns.svc.cluster.local");
+    EXPECT_STR(compiled_answer(&c, "0.0.0.0_81", "a.com", "/"),
+               "outbound|81||a.ns.svc.cluster.local");
+    compiled_fini(&c);
+}
+
+TEST(hosts_of_a_virtual_service_bound_to_several_gateways)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  GATEWAY("gw", "", HTTP("80", "[a.com, c.com]"))
+                  GATEWAY("two", "", HTTP("81", "[b.com, c.com]"))
+                  "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n"
+                  "metadata: {name: vs, namespace: istio-system}\nspec:\n"
+                  "  hosts: [a.com, b.com, c.com]\n  gateways: [gw, ./two, mesh, gone]\n  http:\n"
+                  "  - {name: second, match: [{gateways: [two]}], route: [{destination: {host: x}}]}\n"
+                  "  - {name: any, route: [{destination: {host: x}}]}\n",
+                  NULL);
+    EXPECT_STR(compiled_answer(&c, NULL, "a.com", "/"), "any");
+    EXPECT_STR(compiled_answer(&c, NULL, "b.com", "/"), "404");
+    EXPECT_STR(compiled_answer(&c, NULL, "c.com", "/"), "any");
+    EXPECT_STR(compiled_answer(&c, "0.0.0.0_81", "a.com", "/"), "404");
+    EXPECT_STR(compiled_answer(&c, "0.0.0.0_81", "b.com", "/"), "second");
+    EXPECT_STR(compiled_answer(&c, "0.0.0.0_81", "c.com", "/"), "second");
+    compiled_fini(&c);
+}
+
 TEST(hosts_mesh_only_and_unexported_virtual_services_do_not_apply)
 {
     struct compiled c;
