@@ -4,6 +4,7 @@ Every case lives on a host of its own in the documents of one gateway. Where onl
 matters, rules answer by directResponse."""
 import collections
 import json
+import re
 
 import pytest
 
@@ -35,6 +36,10 @@ MATCHES = {
                       ["/case", "/CASE", "/Case?x"], ["/casex", "/cas"]),
     "no-case-prefix": ([{"uri": {"prefix": "/Pre"}, "ignoreUriCase": True}],
                        ["/pre", "/PREfix/x"], ["/pr", "/x/pre"]),
+    "no-case-regex": ([{"uri": {"regex": "/Case"}, "ignoreUriCase": True}], ["/Case"], ["/case"]),
+    "regex-is-full": ([{"uri": {"regex": "/a"}}], ["/a"], ["/ab", "/x/a"]),
+    "regex-everything": ([{"uri": {"regex": ".*"}, "method": {"exact": "GET"}}],
+                         ["/", "/a/b?c"], [{"method": "DELETE"}]),
     "scheme": ([{"scheme": {"exact": "http"}}], ["/"], []),
     "scheme-not": ([{"scheme": {"exact": "https"}}], [], ["/", has(("x-forwarded-proto", "https"))]),
     "method": ([{"method": {"exact": "GET"}}], ["/"], [{"method": "POST", "body": b""}]),
@@ -54,6 +59,18 @@ MATCHES = {
     "header-present": ([{"headers": {"x-user": {}}}],
                        [has(("x-user", "")), has(("x-user", "any"))], ["/"]),
     "header-any": ([{"headers": {"x-user": {"regex": "*"}}}], [has(("x-user", "any"))], ["/"]),
+    "header-empty": ([{"headers": {"x-user": {"exact": ""}}}],
+                     [has(("x-user", ""))], ["/", has(("x-user", "a"))]),
+    "header-name-case": ([{"headers": {"X-User": {"exact": "a"}}}],
+                         [has(("x-user", "a")), has(("X-USER", "a"))], ["/", has(("x-user", "A"))]),
+    "header-list": ([{"headers": {"x-user": {"exact": "a,b"}}}],
+                    [has(("x-user", "a"), ("X-User", "b")), has(("x-user", "a,b"))],
+                    [has(("x-user", "b"), ("x-user", "a")), has(("x-user", "a"))]),
+    "authority-exact": ([{"authority": {"exact": "HOST"}}], ["/"], [{"host": "HOST:80"}]),
+    "authority-prefix": ([{"authority": {"prefix": "HOST:8"}}],
+                         [{"host": "HOST:80"}, {"host": "HOST:8443"}], ["/", {"host": "HOST:70"}]),
+    "authority-regex": ([{"authority": {"regex": "HOST(:[0-9]+)?"}}],
+                        ["/", {"host": "HOST:80"}], [{"host": "HOST:x"}]),
     "headers-all": ([{"headers": {"x-a": {"exact": "1"}, "x-b": {"exact": "2"}}}],
                     [has(("x-b", "2"), ("x-a", "1"))],
                     [has(("x-a", "1")), has(("x-a", "1"), ("x-b", "1"))]),
@@ -61,6 +78,16 @@ MATCHES = {
                       ["/", has(("x-user", "bob"))], [has(("x-user", "jason"))]),
     "without-any": ([{"withoutHeaders": {"x-user": {}}}],
                     ["/"], [has(("x-user", "")), has(("x-user", "bob"))]),
+    "without-prefix": ([{"withoutHeaders": {"x-user": {"prefix": "ja"}}}],
+                       ["/", has(("x-user", "xja"))], [has(("x-user", "jason"))]),
+    "without-regex": ([{"withoutHeaders": {"x-user": {"regex": "j.*n"}}}],
+                      ["/", has(("x-user", "jasons"))], [has(("x-user", "jason"))]),
+    "without-and-with": ([{"headers": {"x-a": {}}, "withoutHeaders": {"x-b": {}}}],
+                         [has(("x-a", "1"))], ["/", has(("x-b", "1")), has(("x-a", "1"), ("x-b", "1"))]),
+    "query-present": ([{"queryParams": {"q": {}}}],
+                      ["/?q", "/?q=", "/?q=1", "/?a=1&q"], ["/", "/?qq=1", "/?Q", "/?a=q"]),
+    "query-empty": ([{"queryParams": {"q": {"exact": ""}}}], ["/?q", "/?q=", "/?q&q=1"], ["/", "/?q=1"]),
+    "query-raw": ([{"queryParams": {"q": {"exact": "a%20b"}}}], ["/?q=a%20b"], ["/?q=a+b", "/?q=a"]),
     "query-exact": ([{"queryParams": {"q": {"exact": "1"}}}],
                     ["/?q=1", "/?a=2&q=1", "/?q=1&a"], ["/", "/?q=2", "/?q=11", "/?Q=1", "/?xq=1", "/q=1"]),
     "query-prefix": ([{"queryParams": {"q": {"prefix": "v"}}}], ["/?q=v1"], ["/", "/?q=1v", "/?q="]),
@@ -102,6 +129,27 @@ REDIRECTS = {
     "scheme-default-port": (None, {"scheme": "https"}, "/p", "HOST:80", 301, "https://HOST/p"),
     "port": (None, {"port": 8443}, "/p", "HOST:8080", 301, "http://HOST:8443/p"),
     "port-elided": (None, {"scheme": "https", "port": 443}, "/p", None, 301, "https://HOST/p"),
+    "port-elided-keeps-the-hosts": (None, {"port": 80}, "/p", "HOST:8080", 301, "http://HOST:8080/p"),
+    "port-of-another-scheme": (None, {"scheme": "https", "port": 80}, "/p", "HOST:8080",
+                               301, "https://HOST:80/p"),
+    "port-and-authority": (None, {"authority": "o.test:1", "port": 8443}, "/p", None,
+                           301, "http://o.test:8443/p"),
+    "authority-and-scheme": (None, {"authority": "o.test", "scheme": "https"}, "/p?q", "HOST:80",
+                             301, "https://o.test/p?q"),
+    "authority-with-port": (None, {"authority": "o.test:8443", "scheme": "https"}, "/p", None,
+                            301, "https://o.test:8443/p"),
+    "derive-request": (None, {"derivePort": "FROM_REQUEST_PORT", "scheme": "https"}, "/p",
+                       "HOST:31110", 301, "https://HOST:80/p"),
+    "derive-request-elided": (None, {"derivePort": "FROM_REQUEST_PORT"}, "/p", None,
+                              301, "http://HOST/p"),
+    "derive-protocol": (None, {"derivePort": "FROM_PROTOCOL_DEFAULT", "scheme": "https"}, "/p",
+                        "HOST:80", 301, "https://HOST/p"),
+    "path-with-query": (uri("exact", "/old"), {"uri": "/new?x=1"}, "/old?a=1", None,
+                        301, "http://HOST/new?x=1"),
+    "path-without-slash": (None, {"uri": "new"}, "/old", None, 301, "http://HOST/new"),
+    "path-is-normalised": (None, {"scheme": "https"}, "/a/../b", None, 301, "https://HOST/b"),
+    "prefix-to-root": (uri("prefix", "/old"), {"prefixRewrite": "/"}, "/old/x", None,
+                       301, "http://HOST//x"),
     "all": (None, {"scheme": "https", "authority": "o.test", "port": 8443, "uri": "/z",
                    "redirectCode": 308}, "/p?q=1", None, 308, "https://o.test:8443/z?q=1"),
     "prefix": (uri("prefix", "/old"), {"prefixRewrite": "/new"}, "/old/x?q=1", None,
@@ -116,6 +164,18 @@ REWRITES = {
     "prefix-string": (uri("prefix", "/slash"), {"uri": "/"}, "/slash/abc", "//abc"),
     "exact": (uri("exact", "/old"), {"uri": "/new"}, "/old?y=1", "/new?y=1"),
     "regex": (uri("regex", "/o.d/.*"), {"uri": "/new"}, "/old/x/y?z=1", "/new?z=1"),
+    "prefix-alone": (uri("prefix", "/slash"), {"uri": "/"}, "/slash?q", "/?q"),
+    "prefix-slash": (uri("prefix", "/slash/"), {"uri": "/"}, "/slash/abc", "/abc"),
+    "root": (uri("prefix", "/"), {"uri": "/new/"}, "/a/b?q", "/new/a/b?q"),
+    "root-string": (uri("prefix", "/"), {"uri": "/new"}, "/a", "/newa"),
+    "root-to-root": (uri("prefix", "/"), {"uri": "/"}, "/a", "/a"),
+    "no-match": (None, {"uri": "/new/"}, "/a", "/new/a"),
+    "no-slash": (uri("exact", "/old"), {"uri": "new"}, "/old?q", "/new?q"),
+    "prefix-no-case": (uri("prefix", "/Old/") | {"ignoreUriCase": True}, {"uri": "/new/"},
+                       "/oLD/X", "/new/X"),
+    "with-query": (uri("exact", "/old"), {"uri": "/new?a=1"}, "/old?b", "/new?a=1?b"),
+    "captures-nothing-left": (None, {"uriRegexRewrite": {"match": "^/old(.*)$", "rewrite": "\\1"}},
+                              "/old?q", "/?q"),
     "captures": (None, {"uriRegexRewrite": {"match": "^/service/([^/]+)(/.*)$",
                                             "rewrite": "\\2/instance/\\1"}},
                  "/service/foo/v1/api?q=1", "/v1/api/instance/foo?q=1"),
@@ -137,6 +197,23 @@ HEADER_OPERATIONS = d.rule(
                                      "add": {"x-add": "destination"}, "remove": ["x-gone-3"]},
                          "response": {"add": {"x-more": "destination"}, "remove": ["x-secret-2"]}})])
 
+# Envoy applies a weighted destination's operations before its route's.
+WEIGHTED_OPERATIONS = d.rule(
+    headers={"request": {"set": {"x-both": "route"}, "add": {"x-add": "route"}, "remove": ["x-gone"]},
+             "response": {"set": {"x-reply": "route"}, "add": {"x-more": "route"}}},
+    route=[d.to(weight=weight, headers={
+        "request": {"set": {"x-both": "destination", "Host": "inner.test"},
+                    "add": {"x-add": "destination", "x-gone": "destination"}},
+        "response": {"set": {"x-reply": "destination"}, "add": {"x-more": "destination"}}})
+           for weight in (1, 1)])
+
+# A lone destination's are joined to its route's: what any of them removes goes first.
+JOINED_OPERATIONS = d.rule(
+    headers={"request": {"add": {"x-add": "route"}, "remove": ["x-set"]},
+             "response": {"add": {"x-more": "route"}}},
+    route=[d.to(headers={"request": {"set": {"x-set": "destination"}, "remove": ["x-add"]},
+                         "response": {"remove": ["x-more"]}})])
+
 ORDER = [say("first", uri("prefix", "/a"), name="first"), say("second", uri("exact", "/ab")),
          say("third", uri("regex", "/x.*")), say("fourth", uri("prefix", "/xy")),
          say("rest", uri("prefix", "/")), say("dead", uri("exact", "/dead"))]
@@ -146,11 +223,23 @@ def host_of(group, name):
     return f"{name}.{group}.test"
 
 
+def filled(what, host):
+    """The same with HOST replaced in every string."""
+    if isinstance(what, str):
+        return what.replace("HOST", host)
+    if isinstance(what, dict):
+        return {key: filled(value, host) for key, value in what.items()}
+    if isinstance(what, (list, tuple)):
+        return [filled(value, host) for value in what]
+    return what
+
+
 def sites():
     """host -> its rules."""
     out = {}
     for name, (matches, _, _) in MATCHES.items():
-        out[host_of("match", name)] = [d.rule(*matches, directResponse=HIT)]
+        host = host_of("match", name)
+        out[host] = [d.rule(*filled(matches, host), directResponse=HIT)]
     for name, (match, redirect, *_) in REDIRECTS.items():
         out[host_of("redirect", name)] = [d.rule(*([match] if match else []), redirect=redirect)]
     for name, (match, rewrite, *_) in REWRITES.items():
@@ -158,6 +247,11 @@ def sites():
     out |= {
         "order.test": ORDER,
         "headers.test": [HEADER_OPERATIONS],
+        "weighted-headers.test": [WEIGHTED_OPERATIONS],
+        "joined-headers.test": [JOINED_OPERATIONS],
+        "named.test": [d.rule({"name": "block", **uri("exact", "/a")}, uri("exact", "/b"), name="rule")],
+        "no-action.test": [d.rule(redirect={"uri": "/x", "redirectCode": 304})],
+        "port-81.test": [d.rule({"port": 81})],
         "rewrite-host.test": [d.rule(rewrite={"authority": "inner.test"})],
         "echo.test": [d.rule()],
         "paths.test": [say("no", uri("exact", "/admin"), status=403), d.rule()],
@@ -235,7 +329,7 @@ def gateway(module_serve, app, other):
         d.destination_rule("reviews.test", subsets=[{"name": v, "labels": {"version": v}}
                                                     for v in ("v1", "v2", "v3")]),
         args=["--access-log", "-", "--access-log-format",
-              "%REQ(:AUTHORITY)% %RESPONSE_CODE% %RESPONSE_FLAGS%\n"])
+              "%REQ(:AUTHORITY)% %RESPONSE_CODE% %RESPONSE_FLAGS% %ROUTE_NAME%\n"])
     refused.release()
 
 
@@ -256,7 +350,7 @@ def ask(gateway, host, what):
 def test_match(gateway, name):
     _, hits, misses = MATCHES[name]
     host = host_of("match", name)
-    taken = [(what, ask(gateway, host, what).body == b"hit") for what in hits + misses]
+    taken = [(what, ask(gateway, host, filled(what, host)).body == b"hit") for what in hits + misses]
     assert taken == [(w, True) for w in hits] + [(w, False) for w in misses]
 
 
@@ -366,6 +460,10 @@ def test_rewrite_of_the_authority(gateway):
     assert headers["x-envoy-original-host"] == "rewrite-host.test:81"
 
 
+def listed(message, name):
+    return [part.strip() for value in message.all(name) for part in value.split(",")]
+
+
 def test_header_operations(gateway, app):
     app.handler = lambda c, r: c.send(reply(headers=[
         ("x-reply", "upstream"), ("x-reply", "again"), ("x-more", "upstream"), ("x-secret", "1"),
@@ -374,9 +472,6 @@ def test_header_operations(gateway, app):
         ("X-Set", "client"), ("X-Both", "client"), ("x-add", "client"), ("x-gone", "1"),
         ("x-gone", "2"), ("x-gone-2", "1"), ("X-GONE-3", "1"), ("x-kept", "1")])
     request = app.requests[-1]
-
-    def listed(message, name):
-        return [part.strip() for value in message.all(name) for part in value.split(",")]
 
     assert request.all("host") == ["inner.test"]
     assert request.all("x-set") == ["route"]
@@ -388,6 +483,47 @@ def test_header_operations(gateway, app):
     assert listed(response, "x-more") == ["upstream", "route", "destination"]
     assert response.all("x-kept") == ["1"] and response.all("server") == ["mine"]
     assert not [n for n, _ in response.headers if n.startswith("x-secret")]
+
+
+def test_header_operations_of_a_weighted_destination(gateway, app):
+    app.handler = lambda c, r: c.send(reply(headers=[("x-reply", "upstream")]))
+    response = gateway.fetch(host="weighted-headers.test", headers=[("x-both", "client")])
+    request = app.requests[-1]
+    assert request.all("host") == ["inner.test"]
+    assert request.all("x-envoy-original-host") == ["weighted-headers.test"]
+    assert request.all("x-both") == ["route"]
+    assert listed(request, "x-add") == ["destination", "route"]
+    assert not request.all("x-gone")
+    assert response.all("x-reply") == ["route"]
+    assert listed(response, "x-more") == ["destination", "route"]
+
+
+def test_header_operations_of_a_lone_destination_are_joined(gateway, app):
+    app.handler = lambda c, r: c.send(reply(headers=[("x-more", "upstream")]))
+    response = gateway.fetch(host="joined-headers.test",
+                             headers=[("x-set", "client"), ("x-add", "client")])
+    request = app.requests[-1]
+    assert request.all("x-set") == ["destination"]
+    assert request.all("x-add") == ["route"]
+    assert response.all("x-more") == ["route"]
+
+
+# ---- names, and what is not there
+
+@pytest.mark.parametrize("target, name", [("/a", "rule.block"), ("/b", "rule")])
+def test_route_name(gateway, target, name):
+    start = len(gateway.out.lines)
+    assert gateway.fetch(target, host="named.test").status == 200
+    assert gateway.out.wait(rf"^named.test 200 - {re.escape(name)}$", 5, start)
+
+
+def test_redirect_with_a_code_that_is_none(gateway):
+    assert gateway.fetch(host="no-action.test").status == 404
+
+
+def test_host_without_a_rule_for_this_port(gateway):
+    """It is not there, so the wildcard of another VirtualService has it."""
+    assert gateway.fetch(host="port-81.test").body == b"any"
 
 
 # ---- paths
@@ -423,7 +559,7 @@ def test_path_is_refused(gateway, app, sent):
 # ---- what a failure looks like
 
 def logged(gateway, host):
-    m = gateway.out.wait(rf"^{host} (\d+) (\S+)$", 5)
+    m = gateway.out.wait(rf"^{host} (\d+) (\S+) ", 5)
     assert m, gateway.out.lines[-5:]
     return int(m[1]), m[2]
 
