@@ -10,7 +10,7 @@ from lib import documents as d
 from lib.gateway import sluice
 from lib.waiting import eventually
 
-TUTORIAL = Path(__file__).parent / "data" / "tutorial"
+TUTORIAL = Path(__file__).parents[1] / "data" / "tutorial"
 
 
 @pytest.fixture
@@ -34,7 +34,13 @@ def apply(serve, upstream, tmp_path):
         def status(host, path="/productpage"):
             return gateway.fetch(path, host=host).status
 
-        return SimpleNamespace(gateway=gateway, status=status, fetch=gateway.fetch,
+        def replace(i, name):
+            """Puts another document in the place of the one applied as number `i`, at once."""
+            new = tmp_path / ".new"
+            shutil.copy(TUTORIAL / name, new)
+            new.replace(paths[i][1])
+
+        return SimpleNamespace(gateway=gateway, status=status, fetch=gateway.fetch, replace=replace,
                                files=[p for _, p in paths])
     return run
 
@@ -143,6 +149,34 @@ def test_wildcard_at_the_end_is_refused(apply, tmp_path):
     assert expected in result.stdout + result.stderr
 
 
+def test_refused_document_changes_nothing(apply):
+    """`kubectl apply` is denied: what was applied before goes on."""
+    site = apply(("istio-system", "5-2/gateway-server-hosts-bookinfo-com.yaml"),
+                 ("istio-system", "5-2/vs-bookinfo-hosts-star-gw-host-same.yaml"))
+    start = len(site.gateway.log.lines)
+    site.replace(1, "5-2/vs-bookinfo-hosts-star-mix-error.yaml")
+    assert site.gateway.log.wait(r'domain name \\?"\*\\?" invalid \(label \\?"\*\\?" invalid\)', 5, start)
+    check_paths(site)
+    site.replace(1, "5-2/vs-bookinfo-hosts-star-gw-host-diff.yaml")
+    eventually(lambda: site.status("bookinfo.com") == 404, 2, "the next good document is live")
+
+
+def test_one_document_after_another(apply):
+    """The VirtualServices of this part have one name: each `kubectl apply` replaces the last one,
+    under one running gateway."""
+    site = apply(("istio-system", "5-2/gateway-server-hosts-bookinfo-com.yaml"),
+                 ("istio-system", "5-2/vs-bookinfo-hosts-star-gw-host-same.yaml"))
+    assert site.status("bookinfo.com:31110") == 200
+    for name, status in (("gw-host-diff", 404), ("host-contain-gw", 200), ("gw-host-diff", 404),
+                         ("gw-host-same", 200)):
+        site.replace(1, f"5-2/vs-bookinfo-hosts-star-{name}.yaml")
+        eventually(lambda want=status: site.status("bookinfo.com:31110") == want, 2, name)
+    site.replace(0, "5-2/gateway-server-hosts-multi.yaml")
+    site.replace(1, "5-2/vs-bookinfo-hosts-star.yaml")
+    eventually(lambda: site.status("bookinfo.demo:31110") == 200, 2, "the second name served")
+    check_paths(site, "bookinfo.com:31110")
+
+
 # ---- 5-2, several names, and wildcards
 
 def test_several_names(apply):
@@ -151,6 +185,22 @@ def test_several_names(apply):
     check_paths(site, "bookinfo.com:31110")
     check_paths(site, "bookinfo.demo:31110")
     assert site.status("bookinfo.org") == 404
+
+
+def test_what_was_generated(apply):
+    """"生成配置": `istioctl proxy-config routes`, column for column."""
+    site = apply(("istio-system", "5-2/gateway-server-hosts-multi.yaml"),
+                 ("istio-system", "5-2/vs-bookinfo-hosts-star.yaml"))
+    listed = sluice("proxy-config", "routes", "--admin", site.gateway.admin)
+    assert listed.returncode == 0, listed.stderr
+    rows = [line.split() for line in listed.stdout.splitlines()]
+    assert rows[0] == "NAME VHOST NAME DOMAINS MATCH VIRTUAL SERVICE".split()
+    matches = ["/productpage", "/static*", "/login", "/logout", "/api/v1/products*"]
+    name = f"http.{site.gateway.port}"
+    for host in ("bookinfo.com", "bookinfo.demo"):
+        mine = [row for row in rows if row[:1] == [name] and row[1] == f"{host}:80"]
+        assert [row[3:] for row in mine] == [[m, "bookinfo.istio-system"] for m in matches], rows
+        assert all(host in row[2].split(",") for row in mine)
 
 
 def test_wildcard_gateway_and_one_name(apply):
