@@ -92,8 +92,8 @@ static const char *listed(enum listing which, bool json)
 TEST(listings_as_istioctl_prints_them)
 {
     set_up();
-    EXPECT_STR(listed(LISTING_LISTENERS, false), "ADDRESSES PORT MATCH DESTINATION\n"
-                                                 "0.0.0.0   8080 ALL   Route: http.8080\n");
+    EXPECT_STR(listed(LISTING_LISTENERS, false), "ADDRESSES     PORT     MATCH     DESTINATION\n"
+                                                 "0.0.0.0       8080     ALL       Route: http.8080\n");
     EXPECT_STR(listed(LISTING_ROUTES, false),
                "NAME          VHOST NAME         DOMAINS       MATCH      VIRTUAL SERVICE\n"
                "http.8080     shop.test:8080     shop.test     /cart*     shop.default\n"
@@ -232,7 +232,7 @@ TEST(admin_pages_are_where_they_belong)
     atomic_store(&rt->current, snapshot);
     REQUIRE(start_admin());
     EXPECT_EQ(ask("admin", "GET", "/listeners?format=text", "", body, sizeof(body)), 200);
-    EXPECT(strstr(body, "0.0.0.0   8080 ALL   Route: http.8080\n"));
+    EXPECT(strstr(body, "0.0.0.0       8080     ALL       Route: http.8080\n"));
     EXPECT_EQ(ask("admin", "GET", "/config_dump", "", body, sizeof(body)), 200);
     EXPECT(strstr(body, "{\"generation\":7,") == body);
     EXPECT_EQ(ask("metrics", "GET", "/stats/prometheus", "", body, sizeof(body)), 200);
