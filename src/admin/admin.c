@@ -5,6 +5,7 @@
 #include "admin/listings.h"
 #include "admin/metrics.h"
 #include "core/check.h"
+#include "core/listener.h"
 #include "core/log.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -151,7 +152,7 @@ static enum err listen_on(struct admin *a, enum site site, const char *name, con
         size_t n = addr_format(addr, text, sizeof(text), true);
         log_error("cannot_listen",
                   "name=%s addr=%.*s reason=\"%s\" hint=\"choose another with %s\"", name, (int)n,
-                  text, strerror(errno), flag);
+                  text, listener_explain(errno), flag);
         return ERR_IO;
     }
     size_t n = addr_format(&bound, text, sizeof(text), true);

@@ -7,6 +7,7 @@
 #include "core/arena.h"
 #include "core/log.h"
 #include "core/rcu.h"
+#include "core/selfcheck.h"
 #include "route/route.h"
 
 enum cli_command {
@@ -37,6 +38,8 @@ struct cli_options {
     // run
     uint32_t workers;                   // 0 = one per core
     struct addr admin, status, metrics; // len 0 = off
+    bool no_http3;
+    enum ktls_mode ktls;
     uint64_t drain_time_ns;
     enum log_level log_level;
     const char *access_log; // NULL = off

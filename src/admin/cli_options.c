@@ -77,8 +77,10 @@ static bool set_metrics(struct parse *p, const char *v)
 
 static bool set_ns(struct parse *p, const char *v)
 {
+    size_t n = strspn(v, "abcdefghijklmnopqrstuvwxyz0123456789-");
     p->o->ns = v;
-    return *v || fail(p, "%s: the namespace is empty", p->flag);
+    return (n > 0 && n < 64 && !v[n]) ||
+           fail(p, "%s: '%s' is no namespace (a-z, 0-9 and -, at most 63)", p->flag, v);
 }
 
 // Grows an arena array by one; old copies stay in the arena, which is as short as a command line.
@@ -137,15 +139,20 @@ static bool set_log_level(struct parse *p, const char *v)
 
 static bool set_ktls(struct parse *p, const char *v)
 {
-    return strcmp(v, "auto") == 0 || strcmp(v, "on") == 0 || strcmp(v, "off") == 0 ||
-           fail(p, "%s: '%s' is none of auto, on, off", p->flag, v);
+    static const char *const names[] = {"auto", "on", "off"}; // in enum ktls_mode's order
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(v, names[i]) == 0) {
+            p->o->ktls = (enum ktls_mode)i;
+            return true;
+        }
+    }
+    return fail(p, "%s: '%s' is none of auto, on, off", p->flag, v);
 }
 
 static bool set_no_http3(struct parse *p, const char *v)
 {
-    (void)p;
     (void)v;
-    return true; // nothing speaks HTTP/3 yet, so there is nothing to turn off
+    return p->o->no_http3 = true;
 }
 
 static bool set_strict(struct parse *p, const char *v)
@@ -384,6 +391,8 @@ static bool check_complete(struct parse *p)
         o->command == CLI_RUN || o->command == CLI_ANALYZE || o->command == CLI_EXPLAIN;
     if (documents && o->input_count == 0)
         return fail(p, "%s: no documents: give at least one -f FILE or FOLDER", command);
+    if (o->access_log_custom && !o->access_log)
+        return fail(p, "--access-log-format needs --access-log: a file, or - for standard output");
     if (o->command == CLI_PROXY_CONFIG && !o->listing)
         return fail(p,
                     "proxy-config: say which: listeners, routes, clusters, endpoints or secrets");

@@ -24,11 +24,18 @@ struct run {
     int signal_fd;
 };
 
-static bool machine_is_fit(void)
+// What is missing is said as a sentence of its own too, whatever the log level.
+static bool machine_is_fit(const struct run *r)
 {
     struct selfcheck c;
-    selfcheck_run(&c, SELFCHECK_CONNECTIONS);
+    selfcheck_run(&c, &(struct selfcheck_wants){.connections = SELFCHECK_CONNECTIONS,
+                                                .workers = r->workers,
+                                                .ktls = r->o->ktls,
+                                                .no_udp = r->o->no_http3});
     selfcheck_log(&c);
+    for (uint32_t i = 0; i < c.count; i++)
+        if (c.items[i].status == SELFCHECK_MISSING)
+            fprintf(stderr, "sluice: cannot run here: %s\n", c.items[i].text);
     return selfcheck_passed(&c);
 }
 
@@ -84,7 +91,7 @@ static bool load_first(struct run *r)
     findings_sort(&findings);
     findings_print(&findings, stderr);
     if (e != OK)
-        fprintf(stderr, "sluice: not started: %u error%s in the documents\n", findings.errors,
+        fprintf(stderr, "sluice: not started: %u error%s\n", findings.errors,
                 findings.errors == 1 ? "" : "s");
     findings_fini(&findings);
     return e == OK;
@@ -116,7 +123,7 @@ int cli_run(const struct cli_options *o)
     r.runtime = aligned_alloc(64, (sizeof(*r.runtime) + 63u) & ~(size_t)63u);
     check(r.runtime);
     r.watch = watch_create(o->inputs, o->input_count, false);
-    if (machine_is_fit() && take_over_signals(&r) && open_access_log(&r)) {
+    if (machine_is_fit(&r) && take_over_signals(&r) && open_access_log(&r)) {
         if (start_workers(&r) && load_first(&r) && start_admin(&r))
             status = serve(&r);
         admin_destroy(r.admin);

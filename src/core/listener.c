@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "core/worker.h"
 #include <errno.h>
+#include <string.h>
 
 #define RETRY_NS (10 * NS_PER_MS)
 
@@ -40,6 +41,25 @@ int listener_open(const struct addr *addr, int backlog)
         return rc;
     }
     return fd;
+}
+
+const char *listener_explain(int error)
+{
+    switch (error) {
+    case EACCES:
+        return "the port is privileged (below net.ipv4.ip_unprivileged_port_start, 1024 as a rule) "
+               "and this process may not bind it: grant CAP_NET_BIND_SERVICE "
+               "(AmbientCapabilities= in the systemd unit), or map the port with the gateway "
+               "Service's targetPort";
+    case EADDRINUSE:
+        return "another process has the port (ss -ltnp names it)";
+    case EADDRNOTAVAIL:
+        return "this machine has no such address";
+    case EMFILE:
+        return "too few open files are allowed (ulimit -n, LimitNOFILE= in the systemd unit)";
+    default:
+        return strerror(error);
+    }
 }
 
 static void accept_arm(struct listener *l)

@@ -23,6 +23,8 @@ struct listener {
 // Opens, binds (SO_REUSEADDR, SO_REUSEPORT), listens; no completion before listener_start.
 // -errno on failure. Callable from any thread.
 int listener_open(const struct addr *addr, int backlog);
+// What that error means and what to do about it: a phrase to follow "cannot listen on …: ".
+const char *listener_explain(int error);
 void listener_start(struct listener *l, struct worker *w, int fd);
 void listener_pause(struct listener *l);
 void listener_resume(struct listener *l);

@@ -25,7 +25,7 @@ struct ring_features {
     bool single_issuer, defer_taskrun, multishot_accept, multishot_recv, buf_ring, recv_bundle,
         multishot_recv_limit, send_zc, msg_ring;
     const char *missing;
-    int setup_errno; // of io_uring_setup, 0 when it worked
+    int setup_errno; // of io_uring_setup, or a call after it that is forbidden; 0 when all worked
 };
 void ring_probe(struct ring_features *out);
 

@@ -108,13 +108,33 @@ static bool kernel_at_least(unsigned major, unsigned minor)
     return a > major || (a == major && b >= minor);
 }
 
-static bool has_buf_ring(struct io_uring *u)
+static bool forbidden(int rc)
 {
-    int rc;
+    return rc == -EPERM || rc == -EACCES || rc == -ENOSYS;
+}
+
+static bool has_buf_ring(struct io_uring *u, int *denied)
+{
+    int rc = 0;
     struct io_uring_buf_ring *b = io_uring_setup_buf_ring(u, 4, 0, 0, &rc);
     if (b)
         io_uring_free_buf_ring(u, b, 4, 0);
+    else if (forbidden(rc)) // a seccomp filter that lets setup pass and nothing else
+        *denied = -rc;
     return b != NULL;
+}
+
+// An operation that does nothing, there and back.
+static int try_enter(struct io_uring *u)
+{
+    struct io_uring_cqe *cqe;
+    io_uring_prep_nop(io_uring_get_sqe(u));
+    int rc = io_uring_submit_and_wait(u, 1);
+    if (rc < 0)
+        return -rc;
+    if (io_uring_peek_cqe(u, &cqe) == 0)
+        io_uring_cqe_seen(u, cqe);
+    return 0;
 }
 
 static void probe_ops(struct io_uring *u, struct ring_features *out)
@@ -159,7 +179,8 @@ void ring_probe(struct ring_features *out)
         out->missing = "io_uring itself";
         return;
     }
-    out->buf_ring = has_buf_ring(&u);
+    out->setup_errno = try_enter(&u);
+    out->buf_ring = has_buf_ring(&u, &out->setup_errno);
     probe_ops(&u, out);
     io_uring_queue_exit(&u);
     ring_probe_bundles(&b);

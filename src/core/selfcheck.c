@@ -66,31 +66,43 @@ static int read_sysctl(const char *path)
     return v;
 }
 
-static void explain_no_ring(struct selfcheck *c, const struct ring_features *f)
+static void explain_forbidden(char *out, size_t cap)
 {
     int disabled = read_sysctl("/proc/sys/kernel/io_uring_disabled");
-    if (f->setup_errno == ENOSYS)
-        add(c, "io_uring", SELFCHECK_MISSING,
-            "This kernel was built without io_uring, or a container sandbox hides it. Use a "
-            "kernel with CONFIG_IO_URING, or a runtime other than gVisor.");
-    else if (f->setup_errno == EPERM && disabled > 0)
-        add(c, "io_uring", SELFCHECK_MISSING,
-            "io_uring is switched off on this machine (kernel.io_uring_disabled = %d). Allow it "
-            "with: sysctl kernel.io_uring_disabled=0%s",
-            disabled,
-            disabled == 1 ? ", or add this process's group to kernel.io_uring_group." : ".");
-    else if (f->setup_errno == EPERM)
-        add(c, "io_uring", SELFCHECK_MISSING,
-            "The container's seccomp profile forbids io_uring. Run with a profile that allows "
-            "io_uring_setup, io_uring_enter and io_uring_register (Docker: --security-opt "
-            "seccomp=FILE; Kubernetes: securityContext.seccompProfile).");
-    else if (f->setup_errno == ENOMEM)
-        add(c, "io_uring", SELFCHECK_MISSING,
-            "There is not enough lockable memory for io_uring. Raise it: ulimit -l unlimited, or "
-            "LimitMEMLOCK=infinity in the systemd unit.");
+    if (disabled > 0)
+        snprintf(out, cap,
+                 "io_uring is switched off on this machine (kernel.io_uring_disabled = %d). Allow "
+                 "it with: sysctl kernel.io_uring_disabled=0%s",
+                 disabled,
+                 disabled == 1 ? ", or add this process's group to kernel.io_uring_group." : ".");
     else
-        add(c, "io_uring", SELFCHECK_MISSING, "io_uring cannot be set up: %s.",
-            strerror(f->setup_errno));
+        snprintf(out, cap,
+                 "The container's seccomp profile forbids io_uring. Run with a profile that allows "
+                 "io_uring_setup, io_uring_enter and io_uring_register (Docker: --security-opt "
+                 "seccomp=FILE; Kubernetes: securityContext.seccompProfile).");
+}
+
+void selfcheck_explain_start(int error, char *out, size_t cap)
+{
+    static const char *const sentences[] = {
+        [ENOSYS] = "This kernel was built without io_uring, or a container sandbox hides it. Use a "
+                   "kernel with CONFIG_IO_URING, or a runtime other than gVisor.",
+        [ENOMEM] = "There is not enough lockable memory for io_uring. Raise it: ulimit -l "
+                   "unlimited, or LimitMEMLOCK=infinity in the systemd unit; or start fewer "
+                   "workers.",
+        [EMFILE] = "Too few open files are allowed. Raise it: ulimit -n 65536, or "
+                   "LimitNOFILE=1048576 in the systemd unit; or start fewer workers.",
+        [ENFILE] = "The whole machine has too many open files. Raise it: sysctl fs.file-max.",
+        [EAGAIN] = "Too few threads are allowed. Raise it: ulimit -u, or TasksMax= in the systemd "
+                   "unit, or the container's pids limit; or start fewer workers.",
+    };
+    if (error == EPERM || error == EACCES)
+        explain_forbidden(out, cap);
+    else if (error > 0 && (size_t)error < sizeof(sentences) / sizeof(sentences[0]) &&
+             sentences[error])
+        snprintf(out, cap, "%s", sentences[error]);
+    else
+        snprintf(out, cap, "io_uring cannot be set up: %s.", strerror(error));
 }
 
 static void check_ring(struct selfcheck *c)
@@ -98,7 +110,9 @@ static void check_ring(struct selfcheck *c)
     struct ring_features f;
     ring_probe(&f);
     if (f.setup_errno) {
-        explain_no_ring(c, &f);
+        char text[sizeof(c->items[0].text)];
+        selfcheck_explain_start(f.setup_errno, text, sizeof(text));
+        add(c, "io_uring", SELFCHECK_MISSING, "%s", text);
         return;
     }
     if (f.missing) {
@@ -145,9 +159,30 @@ static void check_descriptors(struct selfcheck *c, uint64_t connections)
         add(c, "open_files", SELFCHECK_OK, "%llu open files are allowed.", have);
 }
 
-// ENOENT: no such protocol and no module for it; ENOTCONN: there is, and it wants a connection.
-static void check_ktls(struct selfcheck *c)
+// Queues of a worker count against RLIMIT_MEMLOCK, which is each user's, not each process's; with
+// CAP_IPC_LOCK (root, as a rule) nothing counts. About 256 KiB a worker with the default sizes.
+static void check_locked_memory(struct selfcheck *c, uint32_t workers)
 {
+    struct rlimit l;
+    unsigned long long need = (workers ? workers : 1u) * 256ull;
+    if (getrlimit(RLIMIT_MEMLOCK, &l) < 0 || l.rlim_cur == RLIM_INFINITY)
+        return;
+    unsigned long long have = l.rlim_cur / 1024;
+    if (have >= need)
+        add(c, "locked_memory", SELFCHECK_OK, "%llu KiB of memory may be locked.", have);
+    else
+        add(c, "locked_memory", SELFCHECK_NOTE,
+            "%llu KiB of memory may be locked; the queues of %u workers take %llu, unless the "
+            "process has CAP_IPC_LOCK. Raise it: ulimit -l unlimited, or LimitMEMLOCK=infinity in "
+            "the systemd unit.",
+            have, workers ? workers : 1u, need);
+}
+
+// ENOENT: no such protocol and no module for it; ENOTCONN: there is, and it wants a connection.
+static void check_ktls(struct selfcheck *c, enum ktls_mode wanted)
+{
+    if (wanted == KTLS_OFF)
+        return;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return;
@@ -155,6 +190,10 @@ static void check_ktls(struct selfcheck *c)
     close(fd);
     if (have)
         add(c, "ktls", SELFCHECK_OK, "The kernel can encrypt TLS records.");
+    else if (wanted == KTLS_ON)
+        add(c, "ktls", SELFCHECK_NOTE,
+            "--ktls on cannot be had: the kernel has no TLS record layer, so records are encrypted "
+            "in user space. To have it: modprobe tls (CONFIG_TLS).");
     else
         add(c, "ktls", SELFCHECK_NOTE,
             "The kernel has no TLS record layer: records are encrypted in user space, which is "
@@ -180,14 +219,16 @@ static void check_udp(struct selfcheck *c)
                   : "segmentation and receive");
 }
 
-void selfcheck_run(struct selfcheck *c, uint64_t connections)
+void selfcheck_run(struct selfcheck *c, const struct selfcheck_wants *wants)
 {
     c->count = 0;
     check_kernel(c);
+    check_descriptors(c, wants->connections); // before anything that opens some
     check_ring(c);
-    check_descriptors(c, connections);
-    check_ktls(c);
-    check_udp(c);
+    check_locked_memory(c, wants->workers);
+    check_ktls(c, wants->ktls);
+    if (!wants->no_udp)
+        check_udp(c);
 }
 
 bool selfcheck_passed(const struct selfcheck *c)

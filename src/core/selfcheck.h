@@ -25,9 +25,19 @@ struct selfcheck {
     uint32_t count;
 };
 
-// Raises the soft limit on descriptors to the hard one on the way. `connections` is how many
-// client connections all workers together are configured for.
-void selfcheck_run(struct selfcheck *c, uint64_t connections);
+enum ktls_mode { KTLS_AUTO, KTLS_ON, KTLS_OFF }; // --ktls
+
+struct selfcheck_wants {
+    uint64_t connections; // client connections that all workers together should carry
+    uint32_t workers;     // 0 = not known
+    enum ktls_mode ktls;  // KTLS_OFF: not asked about
+    bool no_udp;          // neither is UDP
+};
+
+// Raises the soft limit on descriptors to the hard one on the way.
+void selfcheck_run(struct selfcheck *c, const struct selfcheck_wants *wants);
+// A sentence for the error number with which a worker or its ring could not be made.
+void selfcheck_explain_start(int error, char *out, size_t cap);
 bool selfcheck_passed(const struct selfcheck *c);           // no item is SELFCHECK_MISSING
 void selfcheck_print(const struct selfcheck *c, FILE *out); // "status name: text" lines
 void selfcheck_log(const struct selfcheck *c);              // event=selfcheck, notes as warnings

@@ -8,6 +8,7 @@
 #include "core/clock.h"
 #include "core/listener.h"
 #include "core/log.h"
+#include "core/selfcheck.h"
 #include "proxy/runtime_internal.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -96,7 +97,10 @@ enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg)
         if (e == OK)
             e = worker_start(&rt->workers[i]->worker);
         if (e != OK) {
-            log_error("worker_start_failed", "worker=%u error=%s errno=%d", i, err_name(e), errno);
+            char text[400];
+            selfcheck_explain_start(errno, text, sizeof(text));
+            log_error("worker_start_failed", "worker=%u error=\"%s\" text=\"%s\"", i,
+                      strerror(errno), text);
             return e;
         }
         rt->worker_count++;
@@ -154,10 +158,8 @@ static bool open_sockets(struct runtime *rt, const struct listener_config *lc, i
         if (fds[w] >= 0)
             continue;
         size_t n = addr_format(&lc->addr, text, sizeof(text), true);
-        finding_add(out, SEVERITY_ERROR, NULL, nowhere, NULL,
-                    "cannot listen on %.*s: %s (is another process using it, or is it below 1024 "
-                    "and the process not privileged?)",
-                    (int)n, text, strerror(-fds[w]));
+        finding_add(out, SEVERITY_ERROR, NULL, nowhere, NULL, "cannot listen on %.*s: %s", (int)n,
+                    text, listener_explain(-fds[w]));
         while (w-- > 0)
             close(fds[w]);
         return false;

@@ -80,7 +80,8 @@ class Gateway:
         for namespace, path in paths:
             command += ["-n", namespace] if namespace else []
             command += ["-f", str(path)]
-        command += ["--workers", str(workers), "--admin", "127.0.0.1:0",
+        command += ["--workers", str(workers)] if workers else []  # None: the default
+        command += ["--admin", "127.0.0.1:0",
                     "--status-port", str(self.status_port),
                     "--metrics-port", str(self.metrics_port), *map(str, args)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

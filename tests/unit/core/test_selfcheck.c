@@ -4,7 +4,7 @@
 TEST(selfcheck_passes_here_and_speaks_in_sentences)
 {
     struct selfcheck c;
-    selfcheck_run(&c, 1000);
+    selfcheck_run(&c, &(struct selfcheck_wants){.connections = 1000});
     EXPECT(selfcheck_passed(&c));
     EXPECT(c.count >= 4);
     for (uint32_t i = 0; i < c.count; i++) {
@@ -19,7 +19,7 @@ TEST(selfcheck_passes_here_and_speaks_in_sentences)
 TEST(selfcheck_tells_when_descriptors_are_few)
 {
     struct selfcheck c;
-    selfcheck_run(&c, 100000000);
+    selfcheck_run(&c, &(struct selfcheck_wants){.connections = 100000000});
     bool found = false;
     for (uint32_t i = 0; i < c.count; i++)
         found |= strcmp(c.items[i].name, "open_files") == 0 && c.items[i].status == SELFCHECK_NOTE;
