@@ -33,6 +33,8 @@
     X(tunnel_active, G, "upgraded connections being relayed")                                 \
     X(buffer_starved, C, "receives that found the buffer ring empty")                         \
     X(buffers_out, G, "receive buffers held")                                                 \
+    X(output_chunks, G, "chunks of output memory held")                                       \
+    X(pool_bytes, G, "memory the pools of objects have taken")                                \
     X(exchanges_active, G, "exchanges allocated")                                             \
     X(snapshot_pins, G, "references held on snapshots")                                       \
     X(ring_overflows, C, "completion-queue overflows")                                        \

@@ -5,6 +5,7 @@
 // Under AddressSanitizer freed objects are poisoned, so that use after pool_put is reported.
 #include "core/pool.h"
 #include "core/check.h"
+#include "core/counter.h"
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,8 @@ static bool grow(struct pool *p)
     s->next = p->slabs;
     p->slabs = s;
     p->total += n;
+    if (p->bytes)
+        counter_add(p->bytes, bytes);
     for (char *o = (char *)(s + 1) + (size_t)n * p->object_bytes; o > (char *)(s + 1);) {
         o -= p->object_bytes;
         free_list_push(p, o);

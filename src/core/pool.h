@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct counter;
 struct pool_slab;
 
 struct pool {
@@ -17,6 +18,7 @@ struct pool {
     uint64_t refusals;
     void *free_list;
     struct pool_slab *slabs;
+    struct counter *bytes; // grows with the slabs; may be NULL, set before the first pool_get
 };
 
 void pool_init(struct pool *p, const char *name, size_t object_bytes, uint32_t cap);

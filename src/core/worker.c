@@ -121,6 +121,9 @@ static void publish_counters(struct worker *w)
         w->enobufs_seen = w->bufs.enobufs;
     }
     atomic_store_explicit(&w->counters.c[COUNTER_buffers_out].v, w->bufs.out, memory_order_relaxed);
+    if (w->output)
+        atomic_store_explicit(&w->counters.c[COUNTER_output_chunks].v, w->output->in_use,
+                              memory_order_relaxed);
 }
 
 // Whether the loop goes on.

@@ -11,6 +11,7 @@
 #include "core/err.h"
 #include "core/list.h"
 #include "core/mailbox.h"
+#include "core/pool.h"
 #include "core/rcu.h"
 #include "core/ring.h"
 #include "core/rng.h"
@@ -44,7 +45,8 @@ struct worker {
     uint64_t overflows_seen, enobufs_seen; // already counted
     uint64_t stop_deadline_ns;
     pthread_t thread;
-    bool started; // there is a thread to join
+    bool started;              // there is a thread to join
+    const struct pool *output; // how much of it is in use is published each turn; may be NULL
     // Hooks of the layer above; each may be NULL. Run on the worker's thread.
     void *app;
     void (*on_start)(struct worker *w);

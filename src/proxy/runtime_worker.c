@@ -176,6 +176,15 @@ bool runtime_worker_on_stop(struct worker *w)
 #define MAX_CLIENT_CONNECTIONS 65536u
 #define MAX_OUTPUT_CHUNKS 65536u // of 4 KiB: 256 MiB a worker at most
 
+static void watch_pools(struct proxy_worker *pw)
+{
+    struct pool *pools[] = {&pw->tcp.chunks,    &pw->tcp.msgs,      &pw->exchanges.exchanges,
+                            &pw->exchanges.big, &pw->servers.conns, &pw->clients.conns};
+    for (size_t i = 0; i < sizeof(pools) / sizeof(pools[0]); i++)
+        pools[i]->bytes = &pw->worker.counters.c[COUNTER_pool_bytes];
+    pw->worker.output = &pw->tcp.chunks;
+}
+
 enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_worker **out)
 {
     struct proxy_worker *pw = calloc(1, sizeof(*pw));
@@ -195,6 +204,7 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     h1_client_pools_init(&pw->clients, MAX_CLIENT_CONNECTIONS, &pw->tcp, &pw->exchanges);
     pw->stats = stat_table_create();
     enum err e = worker_init(&pw->worker, &wc);
+    watch_pools(pw);
     pw->worker.app = pw;
     pw->worker.on_turn = runtime_worker_on_turn;
     pw->worker.on_stop = runtime_worker_on_stop;
