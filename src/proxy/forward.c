@@ -23,7 +23,7 @@ void proxy_release_upstream(struct exchange *x)
     end_try(x);
 }
 
-static void pause_client(struct exchange *x)
+void proxy_pause_client(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
     if (!px->down_paused && !x->request_ended) {
@@ -108,7 +108,7 @@ static void send_request(struct exchange *x)
     else if (px->held_end && !held) // the body turned out to be empty after the head was announced
         x->up->ops->send_data(x->up, (struct chunk){{NULL, 0}, CHUNK_STATIC}, true);
     if (x->up && !x->up->ops->writable(x->up))
-        pause_client(x);
+        proxy_pause_client(x);
     else
         resume_client(x);
 }
@@ -152,7 +152,7 @@ void proxy_try(struct exchange *x)
     if (h1_client_connected(conn))
         send_request(x);
     else
-        pause_client(x);
+        proxy_pause_client(x);
 }
 
 void proxy_upstream_ready(struct exchange *x)
@@ -247,7 +247,7 @@ static void hold(struct exchange *x, struct chunk c, bool end)
     }
     if (end)
         px->held_end = true;
-    pause_client(x);
+    proxy_pause_client(x);
 }
 
 void proxy_request_data(struct exchange *x, struct chunk c, bool end)
@@ -267,7 +267,7 @@ void proxy_request_data(struct exchange *x, struct chunk c, bool end)
         px->body_sent = true;
     x->up->ops->send_data(x->up, c, end);
     if (x->up && !end && !x->up->ops->writable(x->up))
-        pause_client(x);
+        proxy_pause_client(x);
 }
 
 // Their strings live as long as the exchange; without room for the list, they are left out

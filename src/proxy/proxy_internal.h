@@ -13,6 +13,7 @@ void proxy_request_data(struct exchange *x, struct chunk c, bool end);
 void proxy_request_trailers(struct exchange *x);
 void proxy_upstream_writable(struct exchange *x);
 void proxy_arm_timeouts(struct exchange *x);
+void proxy_pause_client(struct exchange *x); // until the upstream is writable again
 // retry.c
 bool proxy_should_retry_reset(struct exchange *x, enum reset_reason why);
 bool proxy_should_retry_status(struct exchange *x);

@@ -190,6 +190,8 @@ static void request_data(struct exchange *x, struct chunk c, bool end)
     x->up->ops->send_data(x->up, c, end);
     if (end && x->down)
         end_tunnel_if_done(x);
+    else if (!end && x->up && !x->up->ops->writable(x->up))
+        proxy_pause_client(x);
 }
 
 const struct exchange_handler proxy_handler = {
