@@ -7,11 +7,19 @@ static void *member(void *base, uint32_t offset)
     return (char *)base + offset;
 }
 
+// A oneof: read by name, in this order.
+static const struct field string_match_fields[] = {F_SKIP("exact"), F_SKIP("prefix"),
+                                                   F_SKIP("regex")};
+const struct message message_string_match = {"istio.networking.v1alpha3.StringMatch",
+                                             string_match_fields,
+                                             COUNT_OF(string_match_fields),
+                                             sizeof(struct string_match),
+                                             NO_OFFSET,
+                                             false};
+
 void read_string_match(struct reader *r, const struct yaml_node *node, const struct path *path,
                        struct string_match *out)
 {
-    static const struct field fields[] = {F_SKIP("exact"), F_SKIP("prefix"), F_SKIP("regex")};
-    MESSAGE_NO_POS(message, "istio.networking.v1alpha3.StringMatch", struct string_match, fields);
     static const enum string_match_kind kinds[] = {MATCH_EXACT, MATCH_PREFIX, MATCH_REGEX};
     uint32_t given = 0;
     out->pos = schema_pos(r, node->pos);
@@ -20,15 +28,15 @@ void read_string_match(struct reader *r, const struct yaml_node *node, const str
     for (uint32_t i = 0; i < node->count; i++) {
         const struct yaml_pair *p = &node->pairs[i];
         uint32_t k = 0;
-        while (k < COUNT_OF(fields) && !slice_eq(p->key, slice_of(fields[k].name)))
+        while (k < COUNT_OF(kinds) && !slice_eq(p->key, slice_of(string_match_fields[k].name)))
             k++;
-        if (k == COUNT_OF(fields)) {
-            schema_unknown(r, &message, p, path);
+        if (k == COUNT_OF(kinds)) {
+            schema_unknown(r, &message_string_match, p, path);
             continue;
         }
         if (yaml_is_null(p->value))
             continue;
-        struct path at = {.up = path, .name = fields[k].name, .index = -1};
+        struct path at = {.up = path, .name = string_match_fields[k].name, .index = -1};
         if (given++)
             schema_error(r, p->pos, path, "only one of exact, prefix and regex may be given");
         else if (schema_read_string(r, p->value, &at, &out->text))
@@ -69,42 +77,35 @@ struct one_number {
 };
 static const struct field port_selector_fields[] = {
     F("number", FIELD_U32, struct one_number, number)};
-MESSAGE_NO_POS(port_selector, "istio.networking.v1alpha3.PortSelector", struct one_number,
-               port_selector_fields);
+const struct message message_port_selector = {"istio.networking.v1alpha3.PortSelector",
+                                              port_selector_fields,
+                                              COUNT_OF(port_selector_fields),
+                                              sizeof(struct one_number),
+                                              NO_OFFSET,
+                                              false};
 
 void read_port_selector(struct reader *r, const struct yaml_node *node, const struct path *path,
                         void *base, uint32_t offset)
 {
     struct one_number n = {0};
-    schema_read(r, &port_selector, node, path, &n);
+    schema_read(r, &message_port_selector, node, path, &n);
     *(uint32_t *)member(base, offset) = n.number;
 }
 
 static const struct field percent_fields[] = {F("value", FIELD_DOUBLE, struct percent, value)};
-MESSAGE_NO_POS(percent, "istio.networking.v1alpha3.Percent", struct percent, percent_fields);
+const struct message message_percent = {"istio.networking.v1alpha3.Percent",
+                                        percent_fields,
+                                        COUNT_OF(percent_fields),
+                                        sizeof(struct percent),
+                                        NO_OFFSET,
+                                        false};
 
 void read_percent(struct reader *r, const struct yaml_node *node, const struct path *path,
                   void *base, uint32_t offset)
 {
     struct percent *p = member(base, offset);
-    schema_read(r, &percent, node, path, p);
+    schema_read(r, &message_percent, node, path, p);
     p->given = true;
-}
-
-struct selector {
-    struct label_map labels;
-};
-static const struct field selector_fields[] = {
-    F("matchLabels", FIELD_STRING_MAP, struct selector, labels),
-    F("labels", FIELD_STRING_MAP, struct selector, labels)};
-MESSAGE_NO_POS(selector, "istio.type.v1beta1.WorkloadSelector", struct selector, selector_fields);
-
-void read_match_labels(struct reader *r, const struct yaml_node *node, const struct path *path,
-                       void *base, uint32_t offset)
-{
-    struct selector s = {0};
-    schema_read(r, &selector, node, path, &s);
-    *(struct label_map *)member(base, offset) = s.labels;
 }
 
 // The position of a port is the selector's, {number: 9080}.
@@ -119,7 +120,8 @@ static void read_destination_port(struct reader *r, const struct yaml_node *node
 static const struct field destination_fields[] = {
     F_POS("host", FIELD_STRING, struct destination, host, host_pos),
     F_POS("subset", FIELD_STRING, struct destination, subset, subset_pos),
-    F_CUSTOM("port", struct destination, port, read_destination_port),
+    F_CUSTOM_OF("port", struct destination, port, read_destination_port, &message_port_selector,
+                CUSTOM_ONE),
 };
 const struct message message_destination = {"istio.networking.v1alpha3.Destination",
                                             destination_fields,
@@ -149,7 +151,7 @@ static void read_entry_ports(struct reader *r, const struct yaml_node *node,
 
 static const struct field workload_entry_fields[] = {
     F("address", FIELD_STRING, struct workload_entry, address),
-    F_CUSTOM("ports", struct workload_entry, ports, read_entry_ports),
+    F_CUSTOM_OF("ports", struct workload_entry, ports, read_entry_ports, NULL, CUSTOM_MAP),
     F("labels", FIELD_STRING_MAP, struct workload_entry, labels),
     F("network", FIELD_STRING, struct workload_entry, network),
     F("locality", FIELD_STRING, struct workload_entry, locality),

@@ -14,7 +14,6 @@ void read_port_selector(struct reader *r, const struct yaml_node *node, const st
                         void *base, uint32_t offset); // {number: N} into a uint32_t
 void read_percent(struct reader *r, const struct yaml_node *node, const struct path *path,
                   void *base, uint32_t offset); // {value: 0.1} into a struct percent
-void read_match_labels(struct reader *r, const struct yaml_node *node, const struct path *path,
-                       void *base, uint32_t offset); // {matchLabels: {}} into a struct label_map
 
 extern const struct message message_destination, message_workload_entry;
+extern const struct message message_string_match, message_port_selector, message_percent;

@@ -82,7 +82,7 @@ static const struct field cookie_fields[] = {
     F("name", FIELD_STRING, T, name),
     F("path", FIELD_STRING, T, cookie_path),
     F("ttl", FIELD_DURATION, T, cookie_ttl_ns),
-    F_CUSTOM("attributes", T, cookie_attributes, read_attributes),
+    F_CUSTOM_OF("attributes", T, cookie_attributes, read_attributes, &attribute, CUSTOM_LIST),
 };
 MESSAGE_NO_POS(cookie, API "LoadBalancerSettings.ConsistentHashLB.HTTPCookie", T, cookie_fields);
 
@@ -137,11 +137,11 @@ static void read_old_ring_size(struct reader *r, const struct yaml_node *node,
 
 static const struct field hash_fields[] = {
     F_CUSTOM("httpHeaderName", T, name, read_hash_header),
-    F_CUSTOM("httpCookie", T, name, read_hash_cookie),
+    F_CUSTOM_OF("httpCookie", T, name, read_hash_cookie, &cookie, CUSTOM_ONE),
     F_CUSTOM("useSourceIp", T, key, read_hash_source),
     F_CUSTOM("httpQueryParameterName", T, name, read_hash_query),
-    F_CUSTOM("ringHash", T, algorithm, read_ring),
-    F_CUSTOM("maglev", T, algorithm, read_maglev),
+    F_CUSTOM_OF("ringHash", T, algorithm, read_ring, &ring, CUSTOM_ONE),
+    F_CUSTOM_OF("maglev", T, algorithm, read_maglev, &maglev, CUSTOM_ONE),
     F_CUSTOM("minimumRingSize", T, deprecated_ring_size, read_old_ring_size),
 };
 #undef T
@@ -171,7 +171,7 @@ static void read_distribute_to(struct reader *r, const struct yaml_node *node,
 
 static const struct field distribute_fields[] = {
     F("from", FIELD_STRING, struct locality_distribute, from),
-    F_CUSTOM("to", struct locality_distribute, to, read_distribute_to),
+    F_CUSTOM_OF("to", struct locality_distribute, to, read_distribute_to, NULL, CUSTOM_MAP),
 };
 MESSAGE(distribute, API "LocalityLoadBalancerSetting.Distribute", struct locality_distribute,
         distribute_fields, pos);
@@ -180,6 +180,9 @@ static const struct field failover_fields[] = {
     F("to", FIELD_STRING, struct locality_failover, to),
 };
 MESSAGE(failover, API "LocalityLoadBalancerSetting.Failover", struct locality_failover,
+        failover_fields, pos);
+
+MESSAGE(zone_failover, API "ZoneAwareLoadBalancerSetting.Failover", struct locality_failover,
         failover_fields, pos);
 
 #define T struct locality_lb
@@ -191,7 +194,7 @@ static const struct field locality_fields[] = {
 };
 MESSAGE(locality, API "LocalityLoadBalancerSetting", T, locality_fields, pos);
 static const struct field zone_fields[] = {
-    F_LIST("failover", T, failover, failover_count, failover),
+    F_LIST("failover", T, failover, failover_count, zone_failover),
     F("failoverPriority", FIELD_STRINGS, T, failover_priority),
     F("enabled", FIELD_TRISTATE, T, enabled),
     F_SKIP("minClusterSize"),
@@ -224,7 +227,7 @@ static const struct field lb_fields[] = {
     {"simple", FIELD_ENUM, offsetof(T, simple), 0, NO_OFFSET, offsetof(T, simple_given), &lb_type},
     F_CHILD("consistentHash", FIELD_MESSAGE, T, consistent_hash, hash),
     F_CHILD("localityLbSetting", FIELD_MESSAGE, T, locality, locality),
-    F_CUSTOM("zoneAwareLbSetting", T, zone_aware, read_zone_aware),
+    F_CUSTOM_OF("zoneAwareLbSetting", T, zone_aware, read_zone_aware, &zone, CUSTOM_ONE),
     F("warmupDurationSecs", FIELD_DURATION, T, warmup_duration_ns),
     F_INLINE("warmup", warmup),
 };
@@ -339,7 +342,7 @@ MESSAGE(client_tls, API "ClientTLSSettings", struct client_tls, client_tls_field
 
 #define T struct port_traffic_policy
 static const struct field port_policy_fields[] = {
-    F_CUSTOM("port", T, port, read_port_selector),
+    F_CUSTOM_OF("port", T, port, read_port_selector, &message_port_selector, CUSTOM_ONE),
     F_CHILD("loadBalancer", FIELD_MESSAGE, T, load_balancer, load_balancer),
     F_CHILD("connectionPool", FIELD_MESSAGE, T, connection_pool, pool),
     F_CHILD("outlierDetection", FIELD_MESSAGE, T, outlier_detection, outlier),
@@ -399,8 +402,8 @@ static const struct field policy_fields[] = {
     F_CHILD("tls", FIELD_MESSAGE, T, tls, client_tls),
     F_LIST("portLevelSettings", T, port_level, port_level_count, port_policy),
     {"tunnel", FIELD_INLINE, 0, 0, NO_OFFSET, offsetof(T, tunnel.given), &tunnel},
-    F_CUSTOM("proxyProtocol", T, proxy_protocol, read_proxy_protocol),
-    F_CUSTOM("retryBudget", T, retry_budget, read_budget),
+    F_CUSTOM_OF("proxyProtocol", T, proxy_protocol, read_proxy_protocol, &proxy, CUSTOM_ONE),
+    F_CUSTOM_OF("retryBudget", T, retry_budget, read_budget, &budget, CUSTOM_ONE),
 };
 #undef T
 MESSAGE(policy, API "TrafficPolicy", struct traffic_policy, policy_fields, pos);
@@ -414,12 +417,18 @@ static const struct field subset_fields[] = {
 #undef T
 MESSAGE(subset, API "Subset", struct subset, subset_fields, pos);
 
+static const struct field selector_fields[] = {
+    F("matchLabels", FIELD_STRING_MAP, struct destination_rule, workload_selector)};
+MESSAGE_NO_POS(selector, "istio.type.v1beta1.WorkloadSelector", struct destination_rule,
+               selector_fields);
+
 static void read_selector(struct reader *r, const struct yaml_node *node, const struct path *path,
                           void *base, uint32_t offset)
 {
     struct destination_rule *d = base;
+    (void)offset;
     d->workload_selector_pos = schema_pos(r, node->pos);
-    read_match_labels(r, node, path, base, offset);
+    schema_read(r, &selector, node, path, d);
 }
 
 #define T struct destination_rule
@@ -428,7 +437,7 @@ static const struct field spec_fields[] = {
     F_CHILD("trafficPolicy", FIELD_MESSAGE, T, traffic_policy, policy),
     F_LIST("subsets", T, subsets, subset_count, subset),
     F("exportTo", FIELD_STRINGS, T, export_to),
-    F_CUSTOM("workloadSelector", T, workload_selector, read_selector),
+    F_CUSTOM_OF("workloadSelector", T, workload_selector, read_selector, &selector, CUSTOM_ONE),
 };
 #undef T
 MESSAGE_NO_POS(spec, API "DestinationRule", struct destination_rule, spec_fields);

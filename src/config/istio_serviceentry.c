@@ -24,13 +24,19 @@ static void read_location(struct reader *r, const struct yaml_node *node, const 
         ((struct service_entry *)base)->mesh_internal = v == 1;
 }
 
+static const struct field selector_fields[] = {
+    F("labels", FIELD_STRING_MAP, struct service_entry, workload_selector)};
+MESSAGE_NO_POS(selector, "istio.networking.v1alpha3.WorkloadSelector", struct service_entry,
+               selector_fields);
+
 static void read_selector(struct reader *r, const struct yaml_node *node, const struct path *path,
                           void *base, uint32_t offset)
 {
     struct service_entry *s = base;
     s->has_workload_selector = true;
     s->workload_selector_pos = schema_pos(r, node->pos);
-    read_match_labels(r, node, path, base, offset);
+    (void)offset;
+    schema_read(r, &selector, node, path, s);
 }
 
 #define T struct service_entry_port
@@ -51,7 +57,7 @@ static const struct field spec_fields[] = {
     F_CUSTOM("location", T, mesh_internal, read_location),
     F_CHILD("resolution", FIELD_ENUM, T, resolution, resolution_type),
     F_LIST("endpoints", T, endpoints, endpoint_count, message_workload_entry),
-    F_CUSTOM("workloadSelector", T, workload_selector, read_selector),
+    F_CUSTOM_OF("workloadSelector", T, workload_selector, read_selector, &selector, CUSTOM_ONE),
     F("exportTo", FIELD_STRINGS, T, export_to),
     F("subjectAltNames", FIELD_STRINGS, T, subject_alt_names),
 };

@@ -21,17 +21,20 @@ MESSAGE_NO_POS(headers, "istio.networking.v1alpha3.Headers", struct headers, hea
 #define T struct http_match
 static const struct field match_fields[] = {
     F("name", FIELD_STRING, T, name),
-    F_CUSTOM("uri", T, uri, read_string_match_field),
-    F_CUSTOM("scheme", T, scheme, read_string_match_field),
-    F_CUSTOM("method", T, method, read_string_match_field),
-    F_CUSTOM("authority", T, authority, read_string_match_field),
-    F_CUSTOM("headers", T, headers, read_named_matches),
+    F_CUSTOM_OF("uri", T, uri, read_string_match_field, &message_string_match, CUSTOM_ONE),
+    F_CUSTOM_OF("scheme", T, scheme, read_string_match_field, &message_string_match, CUSTOM_ONE),
+    F_CUSTOM_OF("method", T, method, read_string_match_field, &message_string_match, CUSTOM_ONE),
+    F_CUSTOM_OF("authority", T, authority, read_string_match_field, &message_string_match,
+                CUSTOM_ONE),
+    F_CUSTOM_OF("headers", T, headers, read_named_matches, &message_string_match, CUSTOM_MAP),
     F("port", FIELD_U32, T, port),
     F("sourceLabels", FIELD_STRING_MAP, T, source_labels),
     F("gateways", FIELD_STRINGS, T, gateways),
-    F_CUSTOM("queryParams", T, query_params, read_named_matches),
+    F_CUSTOM_OF("queryParams", T, query_params, read_named_matches, &message_string_match,
+                CUSTOM_MAP),
     F("ignoreUriCase", FIELD_BOOL, T, ignore_uri_case),
-    F_CUSTOM("withoutHeaders", T, without_headers, read_named_matches),
+    F_CUSTOM_OF("withoutHeaders", T, without_headers, read_named_matches, &message_string_match,
+                CUSTOM_MAP),
     F("sourceNamespace", FIELD_STRING, T, source_namespace),
     F("statPrefix", FIELD_STRING, T, stat_prefix),
 };
@@ -186,8 +189,8 @@ ENUM_TYPE(preflight_type, "istio.networking.v1alpha3.CorsPolicy.UnmatchedPreflig
 
 #define T struct cors_policy
 static const struct field cors_fields[] = {
-    F_CUSTOM("allowOrigin", T, allow_origins, read_origins),
-    F_CUSTOM("allowOrigins", T, allow_origins, read_origins),
+    F_CUSTOM_OF("allowOrigin", T, allow_origins, read_origins, NULL, CUSTOM_LIST),
+    F_CUSTOM_OF("allowOrigins", T, allow_origins, read_origins, &message_string_match, CUSTOM_LIST),
     F("allowMethods", FIELD_STRINGS, T, allow_methods),
     F("allowHeaders", FIELD_STRINGS, T, allow_headers),
     F("exposeHeaders", FIELD_STRINGS, T, expose_headers),
@@ -221,7 +224,7 @@ static void read_exponential_delay(struct reader *r, const struct yaml_node *nod
 
 #define T struct http_fault
 static const struct field delay_fields[] = {
-    F_CUSTOM("percentage", T, delay_percentage, read_percent),
+    F_CUSTOM_OF("percentage", T, delay_percentage, read_percent, &message_percent, CUSTOM_ONE),
     F_CUSTOM("percent", T, delay_percentage, read_whole_percent),
     F("fixedDelay", FIELD_DURATION, T, fixed_delay_ns),
     F_CUSTOM("exponentialDelay", T, fixed_delay_ns, read_exponential_delay),
@@ -231,7 +234,7 @@ static const struct field abort_fields[] = {
     F("httpStatus", FIELD_I32, T, abort_http_status),
     F("grpcStatus", FIELD_STRING, T, abort_grpc_status),
     F("http2Error", FIELD_STRING, T, abort_http2_error),
-    F_CUSTOM("percentage", T, abort_percentage, read_percent),
+    F_CUSTOM_OF("percentage", T, abort_percentage, read_percent, &message_percent, CUSTOM_ONE),
 };
 MESSAGE_NO_POS(fault_abort, "istio.networking.v1alpha3.HTTPFaultInjection.Abort", T, abort_fields);
 static const struct field fault_fields[] = {
@@ -244,7 +247,8 @@ MESSAGE(fault, "istio.networking.v1alpha3.HTTPFaultInjection", struct http_fault
 
 static const struct field mirror_fields[] = {
     F_INLINE_AT("destination", struct http_mirror, destination, message_destination),
-    F_CUSTOM("percentage", struct http_mirror, percentage, read_percent),
+    F_CUSTOM_OF("percentage", struct http_mirror, percentage, read_percent, &message_percent,
+                CUSTOM_ONE),
 };
 MESSAGE(mirror, "istio.networking.v1alpha3.HTTPMirrorPolicy", struct http_mirror, mirror_fields,
         pos);
@@ -286,7 +290,8 @@ static const struct field http_fields[] = {
     F_CHILD("mirror", FIELD_MESSAGE, T, mirror, message_destination),
     F_LIST("mirrors", T, route.mirrors, route.mirror_count, mirror),
     F_CUSTOM("mirrorPercent", T, mirror_percentage, read_mirror_percent),
-    F_CUSTOM("mirrorPercentage", T, mirror_percentage, read_percent),
+    F_CUSTOM_OF("mirrorPercentage", T, mirror_percentage, read_percent, &message_percent,
+                CUSTOM_ONE),
     F_CHILD("corsPolicy", FIELD_MESSAGE, T, route.cors, cors),
     F_CHILD("headers", FIELD_MESSAGE, T, route.headers, headers),
 };
@@ -368,9 +373,12 @@ MESSAGE(tcp_route, "istio.networking.v1alpha3.TCPRoute", struct l4_route, tcp_fi
 
 #define T struct virtual_service
 static const struct field spec_fields[] = {
-    F("hosts", FIELD_STRINGS, T, hosts),         F("gateways", FIELD_STRINGS, T, gateways),
-    F_CUSTOM("http", T, http, read_http),        F_LIST("tls", T, tls, tls_count, tls_route),
-    F_LIST("tcp", T, tcp, tcp_count, tcp_route), F("exportTo", FIELD_STRINGS, T, export_to),
+    F("hosts", FIELD_STRINGS, T, hosts),
+    F("gateways", FIELD_STRINGS, T, gateways),
+    F_CUSTOM_OF("http", T, http, read_http, &http, CUSTOM_LIST),
+    F_LIST("tls", T, tls, tls_count, tls_route),
+    F_LIST("tcp", T, tcp, tcp_count, tcp_route),
+    F("exportTo", FIELD_STRINGS, T, export_to),
 };
 #undef T
 MESSAGE_NO_POS(spec, "istio.networking.v1alpha3.VirtualService", struct virtual_service,

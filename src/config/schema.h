@@ -79,8 +79,12 @@ struct reader {
 
 typedef void (*custom_read)(struct reader *r, const struct yaml_node *node, const struct path *path,
                             void *base, uint32_t offset);
+enum custom_shape { CUSTOM_ONE, CUSTOM_LIST, CUSTOM_MAP };
 struct custom_field {
     custom_read read;
+    // What it reads, for who walks the tables: NULL for a scalar.
+    const struct message *message;
+    enum custom_shape shape;
 };
 
 #define FIELD_(n, t, s, m) .name = (n), .type = (t), .offset = offsetof(s, m)
@@ -96,12 +100,13 @@ struct custom_field {
     {.name = (n), .type = FIELD_INLINE, .pos = NO_OFFSET, .given = NO_OFFSET, .child = &(c)}
 #define F_INLINE_AT(n, s, m, c) \
     {FIELD_(n, FIELD_INLINE, s, m), .pos = NO_OFFSET, .given = NO_OFFSET, .child = &(c)}
-#define F_CUSTOM(n, s, m, fn)                                                \
+#define F_CUSTOM(n, s, m, fn) F_CUSTOM_OF(n, s, m, fn, NULL, CUSTOM_ONE)
+#define F_CUSTOM_OF(n, s, m, fn, what, how)                                  \
     {                                                                        \
         FIELD_(n, FIELD_CUSTOM, s, m), .pos = NO_OFFSET, .given = NO_OFFSET, \
             .child = &(const struct custom_field)                            \
         {                                                                    \
-            fn                                                               \
+            fn, what, how                                                    \
         }                                                                    \
     }
 #define F_SKIP(n) {.name = (n), .type = FIELD_SKIPPED, .pos = NO_OFFSET, .given = NO_OFFSET}

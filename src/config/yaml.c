@@ -342,16 +342,23 @@ static bool has_content(struct slice line)
 
 // The text up to the next `---` line that has something before it. `---` in the first column ends
 // a document whatever it stands in (YAML 1.2, 9.1.2), so this needs no parser.
-static struct slice cut_document(struct slice *rest, uint32_t *line)
+// *first becomes its first line's number.
+static struct slice cut_document(struct slice *rest, uint32_t *line, uint32_t *first)
 {
     const char *begin = rest->ptr, *end = begin + rest->len, *at = begin;
-    bool content = false;
+    bool content = false, opened = false;
+    *first = *line;
     while (at < end) {
         const char *nl = memchr(at, '\n', (size_t)(end - at));
         struct slice text = {at, (size_t)((nl ? nl : end) - at)};
         bool separator = is_separator(text);
         if (separator && content)
             break;
+        if (separator && opened) { // the document before this line is empty
+            begin = at;
+            *first = *line;
+        }
+        opened = opened || separator;
         content = content || has_content(text) || (separator && text.len > 4);
         *line += 1;
         at = nl ? nl + 1 : end;
@@ -366,8 +373,10 @@ enum err yaml_next(struct slice *rest, uint32_t *line, const char *file, struct 
     *root = NULL;
     if (rest->len == 0)
         return ERR_NOT_FOUND;
-    struct builder b = {.arena = arena, .findings = findings, .file = file, .first_line = *line};
-    struct slice text = cut_document(rest, line);
+    if (slice_has_prefix(*rest, SLICE("\xef\xbb\xbf"))) // the mark would count as a column
+        *rest = slice_from(*rest, 3);
+    struct builder b = {.arena = arena, .findings = findings, .file = file};
+    struct slice text = cut_document(rest, line, &b.first_line);
     if (!yaml_parser_initialize(&b.parser))
         return ERR_NOMEM;
     yaml_parser_set_encoding(&b.parser, YAML_UTF8_ENCODING);
