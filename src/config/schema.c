@@ -116,7 +116,7 @@ static bool read_number(struct reader *r, const struct yaml_node *node, const st
     char *end = text;
     if (!schema_expect(r, node, YAML_SCALAR, path))
         return false;
-    if (node->text.len > 0 && node->text.len < sizeof(text)) {
+    if (node->text.len < sizeof(text) && yaml_is_decimal(node->text)) {
         memcpy(text, node->text.ptr, node->text.len);
         text[node->text.len] = 0;
         *out = strtod(text, &end);

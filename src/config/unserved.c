@@ -281,6 +281,11 @@ static const struct row {
     {IN_SINK, IGNORED, any_sink, "the statsd sink", "no statistics are sent"},
 };
 
+const char *unserved_field(uint32_t row)
+{
+    return row < COUNT_OF(rows) ? rows[row].field : NULL;
+}
+
 // Adds a finding for each row of the scope that applies; true when one of them refuses. Without
 // findings it only tells.
 static bool ask(enum scope scope, const void *object, const struct metadata *meta,

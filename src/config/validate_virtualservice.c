@@ -184,7 +184,7 @@ void validate_virtual_service(struct reader *r, const struct load_options *optio
                               const void *object)
 {
     const struct virtual_service *vs = object;
-    if (vs->hosts.count == 0)
+    if (vs->hosts.count == 0 && !r->partial)
         check_delegate(r, vs);
     check_gateway_names(r, &vs->gateways);
     check_hosts(r, vs);

@@ -426,13 +426,11 @@ bool yaml_is_false(const struct yaml_node *n)
 
 // Digits with an optional sign, fraction and exponent. Octal, hex and sexagesimal of YAML 1.1 are
 // strings here: nobody means them.
-bool yaml_is_number(const struct yaml_node *n)
+bool yaml_is_decimal(struct slice text)
 {
-    if (!n || n->kind != YAML_SCALAR || !n->plain || n->text.len == 0)
-        return false;
-    const char *p = n->text.ptr, *end = p + n->text.len;
+    const char *p = text.ptr, *end = p + text.len;
     bool digits = false, dot = false, exponent = false;
-    if (*p == '-' || *p == '+')
+    if (p < end && (*p == '-' || *p == '+'))
         p++;
     for (; p < end; p++) {
         if (*p >= '0' && *p <= '9') {
@@ -449,6 +447,11 @@ bool yaml_is_number(const struct yaml_node *n)
         }
     }
     return digits;
+}
+
+bool yaml_is_number(const struct yaml_node *n)
+{
+    return n && n->kind == YAML_SCALAR && n->plain && yaml_is_decimal(n->text);
 }
 
 const char *yaml_describe(const struct yaml_node *n)

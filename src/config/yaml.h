@@ -44,5 +44,6 @@ bool yaml_is_null(const struct yaml_node *n); // absent, empty, `~` or null
 bool yaml_is_true(const struct yaml_node *n); // YAML 1.1: true, yes, on
 bool yaml_is_false(const struct yaml_node *n);
 bool yaml_is_number(const struct yaml_node *n);
+bool yaml_is_decimal(struct slice text);
 // "a string", "a number", "a boolean", "null", "a list" or "a map".
 const char *yaml_describe(const struct yaml_node *n);

@@ -32,7 +32,8 @@ static const char *told(const char *text, bool errors_only)
     out[0] = '\0';
     for (uint32_t i = 0; i < l.findings.count && n < sizeof(out); i++) {
         const struct finding *f = &l.findings.items[i];
-        if (errors_only && (f->severity != SEVERITY_ERROR || strstr(f->message, "not served by")))
+        if (errors_only && (f->severity != SEVERITY_ERROR || strstr(f->message, "not served by") ||
+                            strncmp(f->message, "Referenced ", 11) == 0))
             continue;
         n += (size_t)snprintf(out + n, sizeof(out) - n, "%s%u:%u %s %s", n ? "\n" : "", f->pos.line,
                               f->pos.column, names[f->severity], f->message);

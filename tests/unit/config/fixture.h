@@ -13,7 +13,8 @@ void loaded_init_slice(struct loaded *l, struct slice text, const struct load_op
 void loaded_fini(struct loaded *l);
 // All findings of a text as `LINE:COL severity message`, one a line; a static buffer.
 const char *findings_of(const char *text);
-// The same of its errors alone, without what this version does not serve.
+// The same of its errors alone, without what this version does not serve
+// and what another document would have to give.
 const char *errors_of(const char *text);
 
 #define HEAD(kind, name) \
