@@ -4,6 +4,7 @@
 // and its children.
 #include "route/path_index.h"
 #include "core/check.h"
+#include "route/regex_prefix.h"
 #include <stdlib.h>
 
 // ---- exact paths
@@ -72,7 +73,7 @@ void exact_table_build(struct exact_table *t, struct arena *arena, struct rule *
 
 // ---- prefixes
 
-struct key { // a prefix while the tree is built
+struct key { // a prefix while the tree is built; its bytes stay where they are
     struct slice path;
     uint32_t rule;
 };
@@ -134,26 +135,35 @@ static void node_split(struct prefix_tree *t, const struct key *keys, const stru
     }
 }
 
-static struct key *sorted_keys(const struct rule *rules, uint32_t count, uint32_t n, bool fold)
+static struct slice prefix_of(const struct rule *r, struct arena *arena)
+{
+    char text[REGEX_PREFIX_MAX];
+    if (r->kind != PATH_REGEX)
+        return rule_path(r);
+    return arena_dup(arena, (struct slice){text, regex_literal_prefix(rule_path(r), text)});
+}
+
+static struct key *sorted_keys(struct arena *arena, const struct rule *rules, uint32_t count,
+                               uint32_t n, enum path_match kind, bool fold)
 {
     struct key *keys = malloc(sizeof(*keys) * n);
     check(keys); // control thread, while a snapshot is built
     uint32_t k = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (rules[i].kind == PATH_PREFIX && rules[i].fold == fold)
-            keys[k++] = (struct key){rule_path(&rules[i]), i};
+        if (rules[i].kind == kind && rules[i].fold == fold)
+            keys[k++] = (struct key){prefix_of(&rules[i], arena), i};
     qsort(keys, n, sizeof(*keys), key_compare);
     return keys;
 }
 
 void prefix_tree_build(struct prefix_tree *t, struct arena *arena, struct rule *rules,
-                       uint32_t count, bool fold)
+                       uint32_t count, enum path_match kind, bool fold)
 {
-    uint32_t n = count_kind(rules, count, PATH_PREFIX, fold);
+    uint32_t n = count_kind(rules, count, kind, fold);
     *t = (struct prefix_tree){.fold = fold};
     if (n == 0)
         return;
-    struct key *keys = sorted_keys(rules, count, n, fold);
+    struct key *keys = sorted_keys(arena, rules, count, n, kind, fold);
     // n leaves and at most n - 1 branches, and the root.
     struct pending *queue = malloc(sizeof(*queue) * 2 * n);
     check(queue);

@@ -1,6 +1,7 @@
-// Index over the paths of a rule set: all exact paths in one hash table, all prefixes in one radix
-// tree, each once as written and once folded for ignoreUriCase. Immutable once built, in the
-// snapshot's arena; nothing is allocated while matching.
+// Index over the paths of a rule set: exact paths in a hash table and prefixes in a radix tree,
+// each once as written and once folded for ignoreUriCase, and regular expressions in a radix tree
+// of the literal prefixes they demand, so that one runs only where it may match. Immutable once
+// built, in the snapshot's arena; nothing is allocated while matching.
 //
 // Rules with the same path are chained by rule.next in ascending order, so whoever walks a chain
 // sees them in the order of the documents and may stop at the first one that is too late.
@@ -37,23 +38,30 @@ struct exact_table {
 void exact_table_build(struct exact_table *t, struct arena *arena, struct rule *rules,
                        uint32_t count, bool fold);
 void prefix_tree_build(struct prefix_tree *t, struct arena *arena, struct rule *rules,
-                       uint32_t count, bool fold);
+                       uint32_t count, enum path_match kind, bool fold);
 
 // The head of the chain for `path`, RULE_NONE. `hash` is exact_table_hash(t, path).
 uint64_t exact_table_hash(const struct exact_table *t, struct slice path);
 uint32_t exact_table_find(const struct exact_table *t, const struct rule *rules, struct slice path,
                           uint64_t hash);
 
-// The earliest rule below `best` whose prefix and conditions match; `best` when there is none.
+// The earliest rule below `best` that matches; `best` when there is none.
 uint32_t prefix_tree_find(const struct prefix_tree *t, const struct rule *rules,
                           const struct route_request *rq, uint32_t best);
 
-// The earliest rule of a chain below `best` whose conditions match, else `best`.
+// What the index has not decided yet.
+static inline bool rule_rest_matches(const struct rule *r, const struct route_request *rq)
+{
+    return (r->condition_count == 0 || rule_conditions_match(r, rq)) &&
+           (r->kind != PATH_REGEX || regex_full_match(r->regex, rq->worker, rq->path));
+}
+
+// The earliest rule of a chain below `best` that matches, else `best`.
 static inline uint32_t rule_chain_find(const struct rule *rules, uint32_t first,
                                        const struct route_request *rq, uint32_t best)
 {
     for (uint32_t i = first; i < best; i = rules[i].next)
-        if (rules[i].condition_count == 0 || rule_conditions_match(&rules[i], rq))
+        if (rule_rest_matches(&rules[i], rq))
             return i;
     return best;
 }

@@ -28,7 +28,8 @@ struct condition { // everything but the path
 #define RULE_INLINE_PATH 20
 
 struct rule {
-    const char *path; // folded to lower case when `fold`; inline_path or the arena
+    const char *path; // folded to lower case when `fold`, the pattern of PATH_REGEX; inline_path
+                      // or the arena
     const struct route *route;
     const struct condition *conditions;
     struct regex *regex; // PATH_REGEX

@@ -5,16 +5,22 @@
 #include "core/check.h"
 
 #define CACHE_LINE ((uintptr_t)64)
+_Static_assert(sizeof(struct rule_set) <= CACHE_LINE, "a rule set is one cache line");
 #define INDEX_FROM 5 // fewer rules are faster tried in turn
+
+struct rule_index {
+    struct exact_table exact, exact_folded;
+    struct prefix_tree prefix, prefix_folded, regex;
+};
 
 // The set and its rules in one piece: a set of few rules is a line and the ones behind it.
 static struct rule_set *allocate(struct arena *arena, uint32_t count)
 {
-    size_t head = (sizeof(struct rule_set) + CACHE_LINE - 1) & ~(CACHE_LINE - 1);
-    uintptr_t at = (uintptr_t)arena_alloc(arena, head + sizeof(struct rule) * count + CACHE_LINE);
+    uintptr_t at =
+        (uintptr_t)arena_alloc(arena, CACHE_LINE + sizeof(struct rule) * count + CACHE_LINE);
     at = (at + CACHE_LINE - 1) & ~(CACHE_LINE - 1);
     struct rule_set *s = (struct rule_set *)at;
-    s->rules = (struct rule *)(at + head);
+    s->rules = (struct rule *)(at + CACHE_LINE);
     s->count = count;
     return s;
 }
@@ -27,14 +33,15 @@ static void copy_rule(struct rule *to, const struct rule *from)
         to->path = to->inline_path;
 }
 
-static void index_regexes(struct rule_set *s, struct arena *arena)
+static const struct rule_index *build_index(struct arena *arena, struct rule *rules, uint32_t count)
 {
-    for (uint32_t i = 0; i < s->count; i++)
-        s->regex_count += s->rules[i].kind == PATH_REGEX;
-    s->regexes = arena_array(arena, uint32_t, s->regex_count);
-    for (uint32_t i = 0, n = 0; i < s->count; i++)
-        if (s->rules[i].kind == PATH_REGEX)
-            s->regexes[n++] = i;
+    struct rule_index *x = arena_new(arena, struct rule_index);
+    exact_table_build(&x->exact, arena, rules, count, false);
+    exact_table_build(&x->exact_folded, arena, rules, count, true);
+    prefix_tree_build(&x->prefix, arena, rules, count, PATH_PREFIX, false);
+    prefix_tree_build(&x->prefix_folded, arena, rules, count, PATH_PREFIX, true);
+    prefix_tree_build(&x->regex, arena, rules, count, PATH_REGEX, false);
+    return x;
 }
 
 struct rule_set *rule_set_create(struct arena *arena, const struct rule *const *rules,
@@ -43,13 +50,8 @@ struct rule_set *rule_set_create(struct arena *arena, const struct rule *const *
     struct rule_set *s = allocate(arena, count);
     for (uint32_t i = 0; i < count; i++)
         copy_rule(&s->rules[i], rules[i]);
-    if (count < INDEX_FROM)
-        return s;
-    exact_table_build(&s->exact, arena, s->rules, count, false);
-    exact_table_build(&s->exact_folded, arena, s->rules, count, true);
-    prefix_tree_build(&s->prefix, arena, s->rules, count, false);
-    prefix_tree_build(&s->prefix_folded, arena, s->rules, count, true);
-    index_regexes(s, arena);
+    if (count >= INDEX_FROM)
+        s->index = build_index(arena, s->rules, count);
     return s;
 }
 
@@ -70,25 +72,16 @@ static uint32_t find_exact(const struct rule_set *s, const struct exact_table *t
     return rule_chain_find(s->rules, first, rq, best);
 }
 
-static uint32_t find_regex(const struct rule_set *s, const struct route_request *rq, uint32_t best)
-{
-    for (uint32_t i = 0; i < s->regex_count && s->regexes[i] < best; i++) {
-        const struct rule *r = &s->rules[s->regexes[i]];
-        if (rule_conditions_match(r, rq) && rule_path_matches(r, rq))
-            return s->regexes[i];
-    }
-    return best;
-}
-
 const struct rule *rule_set_find(const struct rule_set *s, const struct route_request *rq)
 {
-    if (s->count < INDEX_FROM)
+    const struct rule_index *x = s->index;
+    if (!x)
         return rule_set_find_linear(s, rq);
-    uint32_t best = find_exact(s, &s->exact, rq, s->count);
-    best = find_exact(s, &s->exact_folded, rq, best);
-    best = prefix_tree_find(&s->prefix, s->rules, rq, best);
-    best = prefix_tree_find(&s->prefix_folded, s->rules, rq, best);
-    best = find_regex(s, rq, best);
+    uint32_t best = find_exact(s, &x->exact, rq, s->count);
+    best = find_exact(s, &x->exact_folded, rq, best);
+    best = prefix_tree_find(&x->prefix, s->rules, rq, best);
+    best = prefix_tree_find(&x->prefix_folded, s->rules, rq, best);
+    best = prefix_tree_find(&x->regex, s->rules, rq, best);
     dcheck(best <= s->count);
     return best < s->count ? &s->rules[best] : NULL;
 }

@@ -3,13 +3,12 @@
 #pragma once
 #include "route/path_index.h"
 
-struct rule_set {
-    struct rule *rules; // cache-line aligned
+struct rule_index;
+
+struct rule_set { // a cache line with the rules behind it
+    struct rule *rules;
     uint32_t count;
-    struct exact_table exact, exact_folded;
-    struct prefix_tree prefix, prefix_folded;
-    uint32_t *regexes; // rules whose path is a regular expression, ascending
-    uint32_t regex_count;
+    const struct rule_index *index; // NULL: so few that they are tried in turn
 };
 
 // Takes a copy of the rules (their `next` is set here); everything else stays borrowed.

@@ -48,8 +48,12 @@ static struct rule *random_rule(struct arena *a)
     uint32_t kind = below(20);
     r->kind = kind == 0 ? PATH_REGEX : kind < 10 ? PATH_EXACT : PATH_PREFIX;
     r->fold = r->kind != PATH_REGEX && below(4) == 0;
-    r->regex = r->kind == PATH_REGEX ? regexes[below(REGEXES)] : NULL;
     struct slice path = random_path(a, below(2) ? 6 : 40);
+    if (r->kind == PATH_REGEX) {
+        uint32_t i = below(REGEXES);
+        r->regex = regexes[i];
+        path = slice_of(patterns[i]);
+    }
     if (r->fold)
         path = lower(a, path);
     r->path = path.ptr;
