@@ -202,9 +202,11 @@ static bool covers(const struct string_match *a, const struct string_match *b, s
     return ta.len && prefix_a == prefix_b && slice_has_prefix(ta, tb);
 }
 
+#define MOST_NAMED 256u // matches of one list that are compared with another's
+
 static bool named_cover(const struct named_match_list *a, const struct named_match_list *b)
 {
-    if (a->count != b->count)
+    if (a->count != b->count || a->count > MOST_NAMED)
         return false;
     for (uint32_t i = 0; i < a->count; i++) {
         const struct named_match *other = NULL;

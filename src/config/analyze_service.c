@@ -41,6 +41,7 @@ static void check_verification(struct analysis *a, const struct destination_rule
 struct workload {
     const struct label_map *labels;
     struct workload *next; // with the same pair
+    uint32_t count;        // of this and those behind
 };
 
 static void mark(struct analysis *a, struct map *pairs, const struct label_map *labels)
@@ -52,6 +53,7 @@ static void mark(struct analysis *a, struct map *pairs, const struct label_map *
                           analysis_key(a, "%.*s=%.*s", SLICE_FMT(labels->items[i].key),
                                        SLICE_FMT(labels->items[i].value)),
                           w);
+        w->count = w->next ? w->next->count + 1 : 1;
     }
 }
 
@@ -79,9 +81,16 @@ static bool selects_workload(struct analysis *a, const struct map *pairs, const 
     uint32_t tried = 0;
     if (!s->labels.count)
         return pairs->count > 0;
-    const struct label *first = &s->labels.items[0];
-    const struct workload *w = map_get(
-        pairs, analysis_key(a, "%.*s=%.*s", SLICE_FMT(first->key), SLICE_FMT(first->value)));
+    const struct workload *w = NULL; // of the rarest pair
+    for (uint32_t i = 0; i < s->labels.count; i++) {
+        const struct label *l = &s->labels.items[i];
+        const struct workload *with =
+            map_get(pairs, analysis_key(a, "%.*s=%.*s", SLICE_FMT(l->key), SLICE_FMT(l->value)));
+        if (!with)
+            return false;
+        if (!w || with->count < w->count)
+            w = with;
+    }
     for (; w; w = w->next)
         if (labels_cover(&s->labels, w->labels) || ++tried >= MOST_TRIED)
             return true;

@@ -1,6 +1,7 @@
 // Pod, Secret, ConfigMap and Namespace: the tables. Control thread.
 #include "config/kind.h"
 #include "config/text.h"
+#include "core/map.h"
 
 // ---- Pod
 
@@ -103,36 +104,40 @@ const struct kind kind_pod = {
 
 // ---- Secret, ConfigMap: data as strings, base64 decoded; stringData wins over data
 
-// The array doubles at powers of two.
-static void put_entry(struct reader *r, struct label_map *map, struct label entry)
+static void extend(struct reader *r, struct label_map *map, uint32_t more)
 {
-    for (uint32_t i = 0; i < map->count; i++) {
-        if (slice_eq(map->items[i].key, entry.key)) {
-            map->items[i] = entry;
-            return;
-        }
-    }
-    if ((map->count & (map->count - 1)) == 0) {
-        uint32_t cap = map->count ? map->count * 2 : 1;
-        struct label *all = arena_array(r->arena, struct label, cap);
-        if (map->count)
-            memcpy(all, map->items, sizeof(*all) * map->count);
-        map->items = all;
-    }
-    map->items[map->count++] = entry;
+    struct label *all = arena_array(r->arena, struct label, map->count + more);
+    if (map->count)
+        memcpy(all, map->items, sizeof(*all) * map->count);
+    map->items = all;
 }
 
-#define MOST_ENTRIES 1024u // of a Secret or ConfigMap; each is compared with the others
+// Of equal keys the last one stays, in the place of the first.
+static void keep_last(struct label_map *map)
+{
+    struct map seen;
+    uint32_t kept = 0;
+    map_init(&seen, NULL, map->count);
+    for (uint32_t i = 0; i < map->count; i++) {
+        struct label *before = map_get(&seen, map->items[i].key);
+        if (before) {
+            *before = map->items[i];
+            continue;
+        }
+        map->items[kept] = map->items[i];
+        (void)map_put(&seen, map->items[kept].key, &map->items[kept]);
+        kept++;
+    }
+    map->count = kept;
+    map_fini(&seen);
+}
 
 static void read_entries(struct reader *r, const struct yaml_node *node, const struct path *path,
                          struct label_map *out, bool base64)
 {
     if (!schema_expect(r, node, YAML_MAPPING, path))
         return;
-    if (node->count > MOST_ENTRIES) {
-        schema_error(r, node->pos, path, "more than %u entries", MOST_ENTRIES);
-        return;
-    }
+    extend(r, out, node->count);
     for (uint32_t i = 0; i < node->count; i++) {
         const struct yaml_pair *p = &node->pairs[i];
         struct path at = {.up = path, .key = p->key, .index = -1};
@@ -143,7 +148,7 @@ static void read_entries(struct reader *r, const struct yaml_node *node, const s
             schema_error(r, p->value->pos, &at, "not base64 (stringData takes plain text)");
             continue;
         }
-        put_entry(r, out, entry);
+        out->items[out->count++] = entry;
     }
 }
 
@@ -173,8 +178,14 @@ MESSAGE_OPEN(secret, "v1.Secret", struct secret_document, secret_fields);
 static void finish_secret(struct reader *r, void *object)
 {
     struct secret_document *d = object;
-    for (uint32_t i = 0; i < d->string_data.count; i++)
-        put_entry(r, &d->secret.data, d->string_data.items[i]);
+    struct label_map *data = &d->secret.data;
+    if (!d->string_data.count)
+        return;
+    extend(r, data, d->string_data.count);
+    memcpy(&data->items[data->count], d->string_data.items,
+           sizeof(*data->items) * d->string_data.count);
+    data->count += d->string_data.count;
+    keep_last(data);
 }
 
 const struct kind kind_secret = {
@@ -192,12 +203,19 @@ static const struct field configmap_fields[] = {
 };
 MESSAGE_OPEN(configmap, "v1.ConfigMap", struct kube_configmap, configmap_fields);
 
+static void finish_configmap(struct reader *r, void *object)
+{
+    (void)r;
+    keep_last(&((struct kube_configmap *)object)->data);
+}
+
 const struct kind kind_configmap = {
     .name = "ConfigMap",
     .group = "",
     .document = &configmap,
     .size = sizeof(struct kube_configmap),
     .list = offsetof(struct model, configmaps),
+    .finish = finish_configmap,
 };
 
 static const struct field namespace_fields[] = {F_SKIP("spec")};

@@ -12,9 +12,13 @@
         va_end(ap);                                                                            \
     } while (0)
 
+#define MOST_SAID 1000u // findings of the schema that a rule is held against
+
 bool rule_said_by_schema(const struct reader *r, struct pos pos)
 {
-    for (uint32_t i = r->first_finding; r->partial && i < r->findings->count; i++) {
+    uint32_t end = r->first_finding + MOST_SAID;
+    end = end < r->findings->count ? end : r->findings->count;
+    for (uint32_t i = r->first_finding; r->partial && i < end; i++) {
         const struct finding *f = &r->findings->items[i];
         if (!f->code && f->pos.line == pos.line && f->pos.column == pos.column)
             return true;

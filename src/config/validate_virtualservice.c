@@ -4,6 +4,7 @@
 #include "config/rules.h"
 #include "config/validate.h"
 #include "config/validate_http.h"
+#include <stdlib.h>
 
 static bool binds_to_mesh(const struct virtual_service *vs)
 {
@@ -44,20 +45,69 @@ static const char *host_error(struct reader *r, bool sni, bool gateway, struct s
     return wildcard_domain_error(r->arena, host);
 }
 
+// ---- hosts that cover each other. Sorted by their reversed text without the `*`, what a wildcard
+// covers stands behind it, so that a stack of wildcards finds every pair without comparing all.
+
 #define MOST_DUPLICATES 100u // findings of one document about them
+
+struct host_ref {
+    struct slice text; // without the `*`
+    bool wild;
+    uint32_t index;
+};
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+static int compare_hosts(const void *pa, const void *pb)
+{
+    const struct host_ref *a = pa, *b = pb;
+    size_t n = a->text.len < b->text.len ? a->text.len : b->text.len;
+    for (size_t i = 1; i <= n; i++) {
+        char ca = lower(a->text.ptr[a->text.len - i]), cb = lower(b->text.ptr[b->text.len - i]);
+        if (ca != cb)
+            return (unsigned char)ca < (unsigned char)cb ? -1 : 1;
+    }
+    if (a->text.len != b->text.len)
+        return a->text.len < b->text.len ? -1 : 1;
+    if (a->wild != b->wild)
+        return a->wild ? -1 : 1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+static void report_pair(struct reader *r, const struct virtual_service *vs,
+                        const struct host_ref *a, const struct host_ref *b, uint32_t *found)
+{
+    bool ordered = a->index < b->index;
+    const struct string_item *first = &vs->hosts.items[ordered ? a->index : b->index];
+    const struct string_item *second = &vs->hosts.items[ordered ? b->index : a->index];
+    if ((*found)++ < MOST_DUPLICATES)
+        rule_error(r, second->pos, "duplicate hosts in virtual service: %.*s & %.*s",
+                   SLICE_FMT(first->text), SLICE_FMT(second->text));
+}
 
 static void check_duplicate_hosts(struct reader *r, const struct virtual_service *vs)
 {
-    uint32_t found = 0;
-    for (uint32_t i = 0; i < vs->hosts.count; i++) {
-        for (uint32_t k = i + 1; k < vs->hosts.count && found < MOST_DUPLICATES; k++) {
-            const struct string_item *a = &vs->hosts.items[i], *b = &vs->hosts.items[k];
-            if (!host_matches(a->text, b->text))
-                continue;
-            rule_error(r, b->pos, "duplicate hosts in virtual service: %.*s & %.*s",
-                       SLICE_FMT(a->text), SLICE_FMT(b->text));
-            found++;
-        }
+    uint32_t n = vs->hosts.count, depth = 0, found = 0;
+    struct host_ref *all = arena_array(r->arena, struct host_ref, n);
+    const struct host_ref **stack = arena_array(r->arena, const struct host_ref *, n + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        struct slice text = vs->hosts.items[i].text;
+        bool wild = text.len && text.ptr[0] == '*';
+        all[i] = (struct host_ref){wild ? slice_from(text, 1) : text, wild, i};
+    }
+    qsort(all, n, sizeof(*all), compare_hosts);
+    for (uint32_t i = 0; i < n && found < MOST_DUPLICATES; i++) {
+        while (depth && !slice_has_suffix_nocase(all[i].text, stack[depth - 1]->text))
+            depth--;
+        for (uint32_t k = 0; k < depth && found < MOST_DUPLICATES; k++)
+            report_pair(r, vs, stack[k], &all[i], &found);
+        if (all[i].wild)
+            stack[depth++] = &all[i];
+        else if (i && !all[i - 1].wild && slice_eq_nocase(all[i - 1].text, all[i].text))
+            report_pair(r, vs, &all[i - 1], &all[i], &found);
     }
 }
 

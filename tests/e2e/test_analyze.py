@@ -1,17 +1,23 @@
 """What `sluice analyze` says: one broken document for each rule, the tutorial's documents, and how
 long ten thousand take."""
 import json
+import resource
 from pathlib import Path
 
 import pytest
 
-from lib.gateway import ROOT, sluice
+from lib.gateway import ROOT, binary, sanitized, sluice
 
 DATA = ROOT / "tests/data"
 BROKEN = sorted((DATA / "broken").glob("*.yaml"))
 TUTORIAL = sorted((DATA / "tutorial").glob("*/*.yaml"))
 # What this version does not serve is told beside, and tested row by row in tests/unit/config.
 UNSERVED = " is not served by this version: "
+
+
+def slow_build():
+    """Whether times mean nothing: a sanitizer's or a debug build."""
+    return sanitized() or "debug" in Path(binary()).parts
 
 
 def header(path, key):
@@ -131,3 +137,178 @@ def test_tutorial_document(path):
 
 def test_tutorial_is_there_in_full():
     assert len(TUTORIAL) > 50 and {f"{p.parent.name}/{p.name}" for p in TUTORIAL} >= set(TOLD)
+
+
+# ---- ten thousand documents
+
+DOCUMENTS = {"Gateway": 500, "Service": 2500, "EndpointSlice": 2500, "DestinationRule": 1000,
+             "VirtualService": 3500}
+
+
+def service(i):
+    return f"""apiVersion: v1
+kind: Service
+metadata:
+  name: service-{i}
+  namespace: team-{i % 50}
+  labels:
+    app: app-{i}
+spec:
+  selector:
+    app: app-{i}
+  ports:
+  - name: http
+    port: 8080
+    targetPort: 80
+"""
+
+
+def endpoint_slice(i):
+    addresses = "".join(f"- addresses:\n  - 10.{i >> 8}.{i & 255}.{n}\n  conditions:\n    ready: true\n"
+                        f"  targetRef:\n    kind: Pod\n    name: app-{i}-{n}\n" for n in range(1, 5))
+    return f"""apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: service-{i}-abc
+  namespace: team-{i % 50}
+  labels:
+    kubernetes.io/service-name: service-{i}
+addressType: IPv4
+ports:
+- name: http
+  port: 80
+endpoints:
+{addresses}"""
+
+
+def gateway(i):
+    return f"""apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata:
+  name: gateway-{i}
+  namespace: team-{i % 50}
+spec:
+  selector:
+    istio: ingressgateway
+  servers:
+  - port:
+      number: 80
+      name: http
+      protocol: HTTP
+    hosts:
+    - "*.domain-{i}.example.com"
+    - "domain-{i}.example.com"
+  - port:
+      number: 8080
+      name: http-alt
+      protocol: HTTP
+    hosts:
+    - "team-{i % 50}/*.alt-{i}.example.com"
+"""
+
+
+def destination_rule(i):
+    return f"""apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: rule-{i}
+  namespace: team-{i % 50}
+spec:
+  host: service-{i}
+  trafficPolicy:
+    loadBalancer:
+      simple: ROUND_ROBIN
+    connectionPool:
+      tcp:
+        connectTimeout: 500ms
+"""
+
+
+def virtual_service(i):
+    service_number = i % 2500
+    return f"""apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: route-{i}
+  namespace: team-{service_number % 50}
+spec:
+  hosts:
+  - "host-{i}.domain-{i % 500}.example.com"
+  gateways:
+  - team-{i % 50}/gateway-{i % 500}
+  http:
+  - name: api
+    match:
+    - uri:
+        prefix: /api/v1/
+      headers:
+        x-tenant:
+          exact: tenant-{i % 7}
+    - uri:
+        regex: "/users/[0-9]+"
+    rewrite:
+      uri: /
+    timeout: 5s
+    retries:
+      attempts: 3
+      perTryTimeout: 2s
+      retryOn: 5xx,reset
+    route:
+    - destination:
+        host: service-{service_number}
+        port:
+          number: 8080
+      weight: 90
+    - destination:
+        host: service-{service_number}.team-{service_number % 50}.svc.cluster.local
+        port:
+          number: 8080
+      weight: 10
+  - route:
+    - destination:
+        host: service-{service_number}
+        port:
+          number: 8080
+"""
+
+
+@pytest.fixture(scope="module")
+def ten_thousand(tmp_path_factory):
+    """As exported from a cluster: a file for every fifty objects of a kind."""
+    folder = tmp_path_factory.mktemp("cluster")
+    write = {"Gateway": gateway, "Service": service, "EndpointSlice": endpoint_slice,
+             "DestinationRule": destination_rule, "VirtualService": virtual_service}
+    for kind, count in DOCUMENTS.items():
+        for first in range(0, count, 50):
+            texts = [write[kind](i) for i in range(first, min(first + 50, count))]
+            (folder / f"{kind.lower()}-{first}.yaml").write_text("---\n".join(texts))
+    return folder
+
+
+def test_ten_thousand_documents_in_a_second(ten_thousand):
+    """User and system time, because the machine may be shared."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = sluice("analyze", "-f", ten_thousand, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    assert result.returncode == 0 and result.stdout == "", result.stdout[:2000]
+    assert "no problems found in 10000 documents" in result.stderr
+    print(f"10,000 documents: {spent:.2f} s of CPU time")
+    assert spent < (30 if slow_build() else 1.0), f"{spent:.2f} s"
+
+
+def test_findings_of_a_large_folder_stay_linear(ten_thousand, tmp_path):
+    """Every VirtualService broken in one way: twice as many take about twice as long, not four times."""
+    seconds = []
+    for count in (1000, 4000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        text = "---\n".join(virtual_service(i % 3500).replace("host: service-", "host: missing-")
+                            .replace(f"route-{i % 3500}\n", f"route-{i}\n") for i in range(count))
+        (folder / "all.yaml").write_text(text)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found = sluice("analyze", "-f", folder, timeout=60).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert found.count("Referenced host not found") == 3 * count
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert seconds[1] < 10 * seconds[0] + 0.1, seconds
