@@ -10,11 +10,11 @@ pub const Libs = struct {
     nghttp2: ctx.Library,
     nghttp3: ctx.Library,
 
-    /// Optimised in every mode, and instrumented for AddressSanitizer only (it sees what we hand
-    /// them): one build serves releases, unit tests and the other sanitizers.
+    /// Optimised in every mode and not instrumented: one build serves releases, tests and
+    /// sanitizers, which are after our own mistakes.
     pub fn build(own: ctx.Context) Libs {
         var c = own;
-        if (!own.fuzz and own.sanitize != .address) {
+        if (!own.fuzz) {
             c.optimize = .fast;
             c.sanitize = .none;
         }

@@ -18,8 +18,10 @@ pub fn cFlags(c: ctx.Context) []const []const u8 {
     return c.flags(std.mem.concat(c.b.allocator, []const u8, &.{ warnings, mode, version }) catch @panic("OOM"));
 }
 
+/// Without AddressSanitizer: libc++ would annotate its containers for a newer runtime than gcc's,
+/// and for RE2, which is not instrumented, wrongly.
 pub fn cxxFlags(c: ctx.Context) []const []const u8 {
-    return c.flags(cxx);
+    return if (c.sanitize == .address) cxx else c.flags(cxx);
 }
 
 /// The libraries of all rooms. `without`: files of core to leave out (the simulator brings its own).
