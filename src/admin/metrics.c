@@ -121,8 +121,25 @@ static void process(struct text *out, const struct metrics *m)
 // ---- listeners, routes, clusters
 
 struct sum { // over the workers
-    uint64_t total, classes[5], buckets[HISTOGRAM_BUCKETS], sum_ns;
+    uint64_t total, active, retries, request_bytes, response_bytes, sum_ns;
+    uint64_t classes[5], flags[RESPONSE_FLAG_COUNT], buckets[HISTOGRAM_BUCKETS];
 };
+
+static void add_entry(struct sum *s, const struct stat_entry *e)
+{
+    s->total += counter_read(&e->rq_total);
+    s->active += counter_read(&e->rq_active);
+    s->retries += counter_read(&e->rq_retry);
+    s->request_bytes += counter_read(&e->request_bytes);
+    s->response_bytes += counter_read(&e->response_bytes);
+    s->sum_ns += counter_read(&e->latency.sum_ns);
+    for (uint32_t i = 0; i < 5; i++)
+        s->classes[i] += counter_read(&e->rq_class[i]);
+    for (uint32_t i = 0; i < RESPONSE_FLAG_COUNT; i++)
+        s->flags[i] += counter_read(&e->flag[i]);
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+        s->buckets[i] += counter_read(&e->latency.bucket[i]);
+}
 
 // False when no worker has ever touched it.
 static bool sum_up(const struct runtime *rt, uint32_t id, struct sum *out)
@@ -130,96 +147,147 @@ static bool sum_up(const struct runtime *rt, uint32_t id, struct sum *out)
     memset(out, 0, sizeof(*out));
     for (uint32_t w = 0; w < rt->worker_count; w++) {
         const struct stat_entry *e = stat_peek(rt->workers[w]->stats, id);
-        if (!e)
-            continue;
-        out->total += counter_read(&e->rq_total);
-        out->sum_ns += counter_read(&e->latency.sum_ns);
-        for (uint32_t i = 0; i < 5; i++)
-            out->classes[i] += counter_read(&e->rq_class[i]);
-        for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
-            out->buckets[i] += counter_read(&e->latency.bucket[i]);
+        if (e)
+            add_entry(out, e);
     }
-    return out->total > 0;
+    return out->total > 0 || out->active > 0;
 }
 
-static void labels(struct text *out, const char *metric, const char *kind, struct slice name)
+struct series { // one name's samples of one metric
+    const char *metric, *kind;
+    struct slice name;
+    const struct sum *sum;
+};
+
+// Begins `METRIC_SUFFIX{KIND="NAME"`: the caller adds labels, "} " and the value.
+static void labels(struct text *out, const struct series *s, const char *suffix)
 {
-    text_printf(out, "%s{%s=\"", metric, kind);
-    metrics_label_value(out, name);
+    text_printf(out, "%s%s{%s=\"", s->metric, suffix, s->kind);
+    metrics_label_value(out, s->name);
     text_char(out, '"');
 }
 
-static void write_requests(struct text *out, const char *metric, const char *kind,
-                           struct slice name, const struct sum *s)
+static void write_value(struct text *out, const struct series *s, uint64_t value)
 {
-    uint64_t rest = s->total;
+    labels(out, s, "");
+    text_printf(out, "} %" PRIu64 "\n", value);
+}
+
+static void write_requests(struct text *out, const struct series *s)
+{
+    uint64_t rest = s->sum->total;
     for (uint32_t i = 0; i < 5; i++) {
-        rest -= s->classes[i] < rest ? s->classes[i] : rest;
-        if (!s->classes[i])
+        uint64_t n = s->sum->classes[i];
+        rest -= n < rest ? n : rest;
+        if (!n)
             continue;
-        labels(out, metric, kind, name);
-        text_printf(out, ",code_class=\"%uxx\"} %" PRIu64 "\n", i + 1, s->classes[i]);
+        labels(out, s, "");
+        text_printf(out, ",code_class=\"%uxx\"} %" PRIu64 "\n", i + 1, n);
     }
     if (rest) { // the client was gone before there was a status
-        labels(out, metric, kind, name);
+        labels(out, s, "");
         text_printf(out, ",code_class=\"none\"} %" PRIu64 "\n", rest);
     }
 }
 
-static void write_histogram(struct text *out, const char *metric, const char *kind,
-                            struct slice name, const struct sum *s)
+static void write_flags(struct text *out, const struct series *s)
 {
-    char part[160];
+    static const char *const names[] = {
+#define X(bit, flag) flag,
+        RESPONSE_FLAG_TABLE(X)
+#undef X
+    };
+    for (uint32_t i = 0; i < RESPONSE_FLAG_COUNT; i++) {
+        if (!s->sum->flags[i])
+            continue;
+        labels(out, s, "");
+        text_printf(out, ",flag=\"%s\"} %" PRIu64 "\n", names[i], s->sum->flags[i]);
+    }
+}
+
+static void write_active(struct text *out, const struct series *s)
+{
+    write_value(out, s, s->sum->active);
+}
+
+static void write_retries(struct text *out, const struct series *s)
+{
+    write_value(out, s, s->sum->retries);
+}
+
+static void write_request_bytes(struct text *out, const struct series *s)
+{
+    write_value(out, s, s->sum->request_bytes);
+}
+
+static void write_response_bytes(struct text *out, const struct series *s)
+{
+    write_value(out, s, s->sum->response_bytes);
+}
+
+static void write_histogram(struct text *out, const struct series *s)
+{
     uint64_t below = 0;
-    snprintf(part, sizeof(part), "%s_bucket", metric);
     for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        below += s->buckets[i];
-        labels(out, part, kind, name);
+        below += s->sum->buckets[i];
+        labels(out, s, "_bucket");
         if (i < HISTOGRAM_BUCKETS - 1)
             text_printf(out, ",le=\"%g\"} %" PRIu64 "\n", histogram_bounds_ms[i] / 1e3, below);
         else
             text_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", below);
     }
-    snprintf(part, sizeof(part), "%s_sum", metric);
-    labels(out, part, kind, name);
-    text_printf(out, "} %.9f\n", (double)s->sum_ns / 1e9);
-    snprintf(part, sizeof(part), "%s_count", metric);
-    labels(out, part, kind, name);
+    labels(out, s, "_sum");
+    text_printf(out, "} %.9f\n", (double)s->sum->sum_ns / 1e9);
+    labels(out, s, "_count");
     text_printf(out, "} %" PRIu64 "\n", below);
 }
 
-// Prometheus wants all series of a name together, so each family is one walk over the registry.
-static const struct family {
-    enum stat_kind kind;
-    const char *label, *name, *type, *help;
-    void (*write)(struct text *out, const char *metric, const char *kind, struct slice name,
-                  const struct sum *s);
-} families[] = {
-    {STAT_LISTENER, "listener", "sluice_listener_rq_total", "counter",
-     "requests by listener and class of status", write_requests},
-    {STAT_LISTENER, "listener", "sluice_listener_rq_duration_seconds", "histogram",
-     "first byte of the request to last byte of the response", write_histogram},
-    {STAT_ROUTE, "route", "sluice_route_rq_total", "counter",
-     "requests by route (virtual service/virtual host/name or match)", write_requests},
-    {STAT_ROUTE, "route", "sluice_route_rq_duration_seconds", "histogram",
-     "first byte of the request to last byte of the response", write_histogram},
-    {STAT_CLUSTER, "cluster", "sluice_cluster_rq_total", "counter",
-     "requests by cluster and class of status", write_requests},
-    {STAT_CLUSTER, "cluster", "sluice_cluster_rq_duration_seconds", "histogram",
-     "first byte of the request to last byte of the response", write_histogram},
-};
-#define FAMILIES (sizeof(families) / sizeof(families[0]))
+static const char *const kind_names[] = {
+    [STAT_LISTENER] = "listener", [STAT_ROUTE] = "route", [STAT_CLUSTER] = "cluster"};
+#define KINDS (sizeof(kind_names) / sizeof(kind_names[0]))
+#define LISTENERS (1u << STAT_LISTENER)
+#define ROUTES (1u << STAT_ROUTE)
+#define CLUSTERS (1u << STAT_CLUSTER)
 
-static void write_entry(struct metrics *m, const struct family *f, struct text *out)
+// Prometheus wants all series of a name together, so each metric of each kind is one walk over the
+// registry: sluice_KIND_NAME{KIND="…"}.
+static const struct metric {
+    const char *name, *type, *help;
+    uint32_t kinds;
+    void (*write)(struct text *out, const struct series *s);
+} per_name[] = {
+    {"rq_total", "counter", "requests that have ended, by class of status",
+     LISTENERS | ROUTES | CLUSTERS, write_requests},
+    {"rq_duration_seconds", "histogram", "first byte of the request to last byte of the response",
+     LISTENERS | ROUTES | CLUSTERS, write_histogram},
+    {"rq_active", "gauge", "requests in flight", LISTENERS | CLUSTERS, write_active},
+    {"rq_retries_total", "counter", "tries after the first one", ROUTES | CLUSTERS, write_retries},
+    {"response_flags_total", "counter", "requests by response flag (Envoy's)",
+     LISTENERS | ROUTES | CLUSTERS, write_flags},
+    {"request_body_bytes_total", "counter", "bytes of request bodies from clients",
+     LISTENERS | ROUTES | CLUSTERS, write_request_bytes},
+    {"response_body_bytes_total", "counter", "bytes of response bodies to clients",
+     LISTENERS | ROUTES | CLUSTERS, write_response_bytes},
+};
+#define FAMILIES (KINDS * sizeof(per_name) / sizeof(per_name[0]))
+
+static void write_entry(struct metrics *m, uint32_t family, struct text *out)
 {
-    struct sum s;
-    const struct stat_name *n = &m->runtime->stats.names[m->index];
-    if (n->kind != f->kind || !sum_up(m->runtime, m->index, &s))
+    struct sum sum;
+    char name[96];
+    enum stat_kind kind = (enum stat_kind)(family % KINDS);
+    const struct metric *metric = &per_name[family / KINDS];
+    const struct stat_registry *stats = &m->runtime->stats;
+    const struct stat_name *n = &stats->names[m->index];
+    // A name that came while this listing was being made may have had another number before.
+    if (!stat_current(stats, m->index) || n->born > m->epoch || n->kind != kind ||
+        !sum_up(m->runtime, m->index, &sum))
         return;
+    snprintf(name, sizeof(name), "sluice_%s_%s", kind_names[kind], metric->name);
     if (!m->described)
-        describe(out, f->name, f->type, f->help);
+        describe(out, name, metric->type, metric->help);
     m->described = true;
-    f->write(out, f->name, f->label, n->name, &s);
+    metric->write(out, &(struct series){name, kind_names[kind], n->name, &sum});
 }
 
 bool metrics_more(void *metrics, struct text *out)
@@ -229,12 +297,15 @@ bool metrics_more(void *metrics, struct text *out)
         process(out, m);
         configuration(out, m->runtime);
         worker_counters(out, m->runtime);
+        m->epoch = m->runtime->stats.epoch;
         m->family = 1;
         return true;
     }
     while (m->family <= FAMILIES && out->len < PIECE_BYTES) {
-        if (m->index < m->runtime->stats.count) {
-            write_entry(m, &families[m->family - 1], out);
+        uint32_t family = m->family - 1;
+        bool wanted = per_name[family / KINDS].kinds & 1u << family % KINDS;
+        if (wanted && m->index < m->runtime->stats.count) {
+            write_entry(m, family, out);
             m->index++;
             continue;
         }

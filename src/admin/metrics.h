@@ -13,6 +13,7 @@ struct metrics { // where the listing has got to; zero but for the first two at 
     const struct access_log *access_log; // may be NULL
     uint32_t family;                     // 0: what is not per name
     uint32_t index;                      // of the statistics' registry
+    uint64_t epoch;                      // of the registry when the listing began
     bool described;
 };
 

@@ -22,6 +22,9 @@ struct tcp_events {
     void (*on_error)(struct tcp *t, int error); // errno; the connection is dead: call tcp_close
     void (*on_connected)(struct tcp *t);        // after tcp_connect
     void (*on_closed)(struct tcp *t);           // nothing in flight any more, fd closed; free it
+    // Where the worker counts these connections' bytes, as they move.
+    bool counted;
+    enum counter_id rx_counter, tx_counter;
 };
 
 struct tcp {

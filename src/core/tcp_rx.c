@@ -62,6 +62,8 @@ static void deliver(struct tcp *t, uint16_t bid, uint32_t len)
     struct slice data[DELIVER_MAX];
     uint16_t bids[DELIVER_MAX];
     t->rx_bytes += len;
+    if (t->events->counted)
+        counter_add(&t->worker->counters.c[t->events->rx_counter], len);
     while (len > 0) {
         uint32_t taken = 0;
         uint32_t n = bufring_take_some(b, bid, len, data, bids, DELIVER_MAX, &taken);

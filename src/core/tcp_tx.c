@@ -64,6 +64,8 @@ static bool drained(struct tcp *t)
 static void sent(struct tcp *t, size_t bytes)
 {
     t->tx_bytes += bytes;
+    if (t->events->counted)
+        counter_add(&t->worker->counters.c[t->events->tx_counter], bytes);
     if (t->out.bytes > TCP_HIGH_WATER) // appended without tcp_flush while the send was in flight
         t->flags |= TCP_ABOVE_HIGH;
     bufq_consume(&t->out, bytes);

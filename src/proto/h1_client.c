@@ -16,6 +16,9 @@ static const struct tcp_events client_tcp_events = {
     .on_error = on_error,
     .on_connected = on_connected,
     .on_closed = on_closed,
+    .counted = true,
+    .rx_counter = COUNTER_upstream_rx_bytes,
+    .tx_counter = COUNTER_upstream_tx_bytes,
 };
 
 void h1_client_pools_init(struct h1_client_pools *p, uint32_t cap, struct tcp_pools *tcp,
@@ -167,8 +170,6 @@ static void on_closed(struct tcp *t)
     check(!c->stream.x);
     timer_cancel(&w->timers, &c->timer);
     worker_count_n(w, upstream_cx_active, (uint64_t)-1);
-    worker_count_n(w, upstream_rx_bytes, t->rx_bytes);
-    worker_count_n(w, upstream_tx_bytes, t->tx_bytes);
     c->events->closed(c, c->owner);
     pool_put(&c->pools->conns, c);
 }

@@ -16,6 +16,9 @@ static const struct tcp_events server_tcp_events = {
     .on_sent = on_sent,
     .on_error = on_error,
     .on_closed = on_closed,
+    .counted = true,
+    .rx_counter = COUNTER_downstream_rx_bytes,
+    .tx_counter = COUNTER_downstream_tx_bytes,
 };
 
 void h1_server_pools_init(struct h1_server_pools *p, uint32_t cap, struct tcp_pools *tcp,
@@ -236,8 +239,6 @@ static void on_closed(struct tcp *t)
     bufq_clear(&s->next);
     list_remove(&s->link);
     worker_count_n(w, downstream_cx_active, (uint64_t)-1);
-    worker_count_n(w, downstream_rx_bytes, t->rx_bytes);
-    worker_count_n(w, downstream_tx_bytes, t->tx_bytes);
     void (*closed)(void *, struct worker *) = s->cfg->on_closed;
     void *owner = s->cfg->owner;
     pool_put(&s->pools->conns, s);

@@ -30,6 +30,11 @@ void proxy_reply(struct exchange *x, uint32_t status, struct slice body, uint32_
                  const char *details);
 void proxy_reply_location(struct exchange *x, uint32_t status, struct slice location);
 void proxy_reply_direct(struct exchange *x);
+// count.c: statistics
+void proxy_count_begin(struct exchange *x);   // its listener is known
+void proxy_count_forward(struct exchange *x); // px->cluster has been chosen
+void proxy_count_end(struct exchange *x);
+void proxy_count_refused(struct exchange *x); // instead of the three
 // headers.c
 int proxy_edit_request(struct exchange *x, struct head *h); // what route and target ask for
 int proxy_request_fields(struct exchange *x);

@@ -21,13 +21,13 @@ static void begin(struct exchange *x)
     px->snapshot = (struct snapshot *)(uintptr_t)px->pw->adopted;
     snapshot_pin(px->snapshot, px->pw->worker.cfg.id);
     worker_count(x->worker, snapshot_pins);
-    worker_count(x->worker, downstream_rq_active);
     bufq_init(&px->held, &px->pw->tcp.chunks, &x->worker->bufs);
     proxy_timers_init(x);
     px->original_path = x->request.target;
     px->original_authority = x->request.authority;
     if (px->listener->id < px->snapshot->listener_ids)
         px->listener_cfg = px->snapshot->listener_by_id[px->listener->id];
+    proxy_count_begin(x);
 }
 
 // absolute-form (RFC 9112 section 3.2.2): its authority replaces Host.
@@ -176,6 +176,7 @@ static void forward(struct exchange *x)
         return;
     }
     px->cluster = px->target->cluster;
+    proxy_count_forward(x);
     px->retries_left = r->retry.attempts;
     if (prepare_forward(x) != OK) {
         proxy_reply(x, 431, SLICE("Request Header Fields Too Large"), FLAG_DOWNSTREAM_PROTOCOL,

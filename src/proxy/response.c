@@ -106,31 +106,6 @@ void proxy_downstream_writable(struct exchange *x)
 
 // ---- the end
 
-static void count_one(struct stat_table *t, uint32_t id, uint32_t status, uint64_t ns)
-{
-    struct stat_entry *e = stat_get(t, id);
-    if (!e)
-        return;
-    counter_add(&e->rq_total, 1);
-    if (status >= 100 && status < 600)
-        counter_add(&e->rq_class[status / 100 - 1], 1);
-    histogram_record(&e->latency, ns);
-}
-
-static void count(struct exchange *x)
-{
-    struct proxy_exchange *px = proxy_of(x);
-    const struct snapshot *s = px->snapshot;
-    uint64_t ns = x->end_ns > x->start_ns ? x->end_ns - x->start_ns : 0;
-    uint32_t status = x->response_status;
-    if (px->listener_cfg)
-        count_one(px->pw->stats, s->listener_stats[px->listener_cfg->stat_id], status, ns);
-    if (px->route)
-        count_one(px->pw->stats, s->route_stats[px->route->stat_id], status, ns);
-    if (px->cluster)
-        count_one(px->pw->stats, s->cluster_stats[px->cluster->index], status, ns);
-}
-
 static void finish(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
@@ -138,14 +113,13 @@ static void finish(struct exchange *x)
     if (!x->end_ns)
         x->end_ns = x->worker->now_ns;
     proxy_timers_cancel(x);
-    count(x);
+    proxy_count_end(x);
     if (rt->cfg.on_exchange_end)
         rt->cfg.on_exchange_end(rt->cfg.on_exchange_end_arg, x->worker->cfg.id, x);
     proxy_release_upstream(x);
     bufq_clear(&px->held);
     if (x->tunnel)
         worker_count_n(x->worker, tunnel_active, (uint64_t)-1);
-    worker_count_n(x->worker, downstream_rq_active, (uint64_t)-1);
     worker_count_n(x->worker, snapshot_pins, (uint64_t)-1);
     snapshot_unpin(px->snapshot, px->pw->worker.cfg.id);
 }
@@ -172,6 +146,7 @@ static void request_refused(struct exchange *x)
     px->x = x;
     px->listener = h1_server_owner(x);
     px->pw = px->listener->pw;
+    proxy_count_refused(x);
     struct runtime_config *cfg = &px->pw->runtime->cfg;
     if (cfg->on_exchange_end)
         cfg->on_exchange_end(cfg->on_exchange_end_arg, x->worker->cfg.id, x);

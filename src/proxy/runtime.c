@@ -261,6 +261,7 @@ static void register_route_stats(struct runtime *rt, struct snapshot *s,
 static void register_stats(struct runtime *rt, struct snapshot *s)
 {
     const struct route_config *rc = &s->routes;
+    stat_registry_begin(&rt->stats);
     s->listener_stats = arena_array(&s->arena, uint32_t, rc->listener_count + 1u);
     s->route_stats = arena_array(&s->arena, uint32_t, rc->route_count + 1u);
     s->cluster_stats = arena_array(&s->arena, uint32_t, rc->clusters.count + 1u);
@@ -333,6 +334,13 @@ enum err runtime_load(struct runtime *rt, struct findings *out)
     return ok ? OK : ERR_INVALID;
 }
 
+static void forget_stat(void *runtime, uint32_t id)
+{
+    struct runtime *rt = runtime;
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        stat_clear(rt->workers[i]->stats, id);
+}
+
 void runtime_reclaim(struct runtime *rt)
 {
     struct snapshot **at = &rt->retired;
@@ -346,6 +354,8 @@ void runtime_reclaim(struct runtime *rt)
             at = &s->next_retired;
         }
     }
+    if (!rt->retired)
+        stat_registry_collect(&rt->stats, forget_stat, rt);
 }
 
 // ---- end

@@ -1,6 +1,7 @@
-// Names get a number once and keep it; each worker counts behind that number in chunks it
-// allocates itself on first use and publishes with a release store, so that the reader never
-// sees a half-made one.
+// Names have a number as long as they are in a configuration that is in use; each worker counts
+// behind that number in chunks it allocates itself on first use and publishes with a release store,
+// so that the reader never sees a half-made one. A number is given to another name only when no
+// snapshot with the old name is left, so that nobody still counts for it.
 #include "proxy/stats.h"
 #include "core/check.h"
 #include <stdlib.h>
@@ -17,22 +18,31 @@ void stat_registry_init(struct stat_registry *r)
 void stat_registry_fini(struct stat_registry *r)
 {
     for (uint32_t i = 0; i < r->count; i++)
-        free((void *)(uintptr_t)(r->names[i].name.ptr - 1));
+        if (r->names[i].name.ptr)
+            free((void *)(uintptr_t)(r->names[i].name.ptr - 1));
     free(r->names);
+    free(r->free_ids);
     map_fini(&r->by_name);
     pthread_mutex_destroy(&r->lock);
 }
 
-static uint32_t add_name(struct stat_registry *r, enum stat_kind kind, char *key, size_t len)
+static uint32_t free_number(struct stat_registry *r)
 {
+    if (r->free_count)
+        return r->free_ids[--r->free_count];
     if (r->count == r->cap) {
         r->cap = r->cap ? r->cap * 2 : 64;
         r->names = realloc(r->names, r->cap * sizeof(*r->names));
-        check(r->names);
+        r->free_ids = realloc(r->free_ids, r->cap * sizeof(*r->free_ids));
+        check(r->names && r->free_ids);
     }
-    uint32_t id = r->count++;
-    r->names[id].kind = kind;
-    r->names[id].name = (struct slice){key + 1, len - 1};
+    return r->count++;
+}
+
+static uint32_t add_name(struct stat_registry *r, enum stat_kind kind, char *key, size_t len)
+{
+    uint32_t id = free_number(r);
+    r->names[id] = (struct stat_name){kind, {key + 1, len - 1}, .born = r->epoch, .seen = r->epoch};
     map_put(&r->by_name, (struct slice){key, len}, (void *)(uintptr_t)(id + 1));
     return id;
 }
@@ -49,12 +59,44 @@ uint32_t stat_register(struct stat_registry *r, enum stat_kind kind, struct slic
     uint32_t id;
     if (found) {
         id = (uint32_t)found - 1;
+        r->names[id].seen = r->epoch;
         free(key);
     } else {
         id = add_name(r, kind, key, name.len + 1);
     }
     pthread_mutex_unlock(&r->lock);
     return id;
+}
+
+void stat_registry_begin(struct stat_registry *r)
+{
+    r->epoch++;
+}
+
+bool stat_current(const struct stat_registry *r, uint32_t id)
+{
+    return r->names[id].name.ptr && r->names[id].seen == r->epoch;
+}
+
+void stat_registry_collect(struct stat_registry *r, void (*forget)(void *arg, uint32_t id),
+                           void *arg)
+{
+    if (r->collected == r->epoch)
+        return;
+    r->collected = r->epoch;
+    pthread_mutex_lock(&r->lock);
+    for (uint32_t i = 0; i < r->count; i++) {
+        struct stat_name *n = &r->names[i];
+        if (!n->name.ptr || n->seen == r->epoch)
+            continue;
+        char *key = (char *)(uintptr_t)(n->name.ptr - 1);
+        map_remove(&r->by_name, (struct slice){key, n->name.len + 1});
+        free(key);
+        n->name = (struct slice){NULL, 0};
+        forget(arg, i);
+        r->free_ids[r->free_count++] = i;
+    }
+    pthread_mutex_unlock(&r->lock);
 }
 
 struct stat_table *stat_table_create(void)
@@ -86,6 +128,15 @@ struct stat_entry *stat_get(struct stat_table *t, uint32_t id)
         atomic_store_explicit(&t->chunks[chunk], e, memory_order_release);
     }
     return &e[id % STAT_CHUNK];
+}
+
+void stat_clear(struct stat_table *t, uint32_t id)
+{
+    struct stat_entry *e = (struct stat_entry *)(uintptr_t)stat_peek(t, id);
+    _Static_assert(sizeof(*e) % sizeof(struct counter) == 0, "an entry is nothing but counters");
+    struct counter *c = (struct counter *)e;
+    for (size_t i = 0; e && i < sizeof(*e) / sizeof(*c); i++)
+        atomic_store_explicit(&c[i].v, 0, memory_order_relaxed);
 }
 
 const struct stat_entry *stat_peek(const struct stat_table *t, uint32_t id)

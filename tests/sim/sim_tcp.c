@@ -139,7 +139,8 @@ static void on_closed(struct tcp *t)
         memset(r, 0xee, sizeof(*r)), r->used = false; // whoever still looks at it notices
 }
 
-static const struct tcp_events events = {on_data, on_eof, on_sent, on_error, on_connected, on_closed};
+static const struct tcp_events events = {.on_data = on_data, .on_eof = on_eof, .on_sent = on_sent, .on_error = on_error,
+                                         .on_connected = on_connected, .on_closed = on_closed};
 
 static void on_accept(struct listener *l, int fd)
 {

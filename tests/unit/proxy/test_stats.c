@@ -31,3 +31,35 @@ TEST(stats_entries_are_made_on_first_use)
     EXPECT(stat_get(t, STAT_CHUNK * STAT_CHUNKS) == NULL);
     stat_table_destroy(t);
 }
+
+static void forget(void *table, uint32_t id)
+{
+    stat_clear(table, id);
+}
+
+TEST(stats_of_names_that_are_gone_are_forgotten_and_their_numbers_used_again)
+{
+    struct stat_registry r;
+    struct stat_table *t = stat_table_create();
+    stat_registry_init(&r);
+    stat_registry_begin(&r);
+    uint32_t kept = stat_register(&r, STAT_ROUTE, SLICE("kept"));
+    uint32_t gone = stat_register(&r, STAT_ROUTE, SLICE("gone"));
+    counter_add(&stat_get(t, kept)->rq_total, 1);
+    counter_add(&stat_get(t, gone)->rq_total, 2);
+    stat_registry_begin(&r);
+    EXPECT_EQ(stat_register(&r, STAT_ROUTE, SLICE("kept")), kept);
+    EXPECT(stat_current(&r, kept) && !stat_current(&r, gone));
+    EXPECT_EQ(counter_read(&stat_get(t, gone)->rq_total), 2); // somebody may still count
+    stat_registry_collect(&r, forget, t);
+    EXPECT_EQ(counter_read(&stat_get(t, kept)->rq_total), 1);
+    EXPECT_EQ(counter_read(&stat_get(t, gone)->rq_total), 0);
+    stat_registry_begin(&r);
+    EXPECT_EQ(stat_register(&r, STAT_CLUSTER, SLICE("new")), gone);
+    EXPECT_EQ(r.names[gone].born, 3);
+    EXPECT_EQ(r.count, 2);
+    stat_registry_collect(&r, forget, t); // "kept" goes
+    EXPECT_EQ(stat_register(&r, STAT_ROUTE, SLICE("kept")), kept);
+    stat_registry_fini(&r);
+    stat_table_destroy(t);
+}
