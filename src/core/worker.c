@@ -208,11 +208,7 @@ void worker_run(struct worker *w)
 
 static void *thread_main(void *arg)
 {
-    struct worker *w = arg;
-    char name[16];
-    snprintf(name, sizeof(name), "worker-%u", w->cfg.id);
-    pthread_setname_np(pthread_self(), name);
-    worker_run(w);
+    worker_run(arg);
     return NULL;
 }
 
@@ -223,6 +219,9 @@ enum err worker_start(struct worker *w)
         errno = rc;
         return ERR_IO;
     }
+    char name[16];
+    snprintf(name, sizeof(name), "worker-%u", w->cfg.id);
+    pthread_setname_np(w->thread, name);
     w->started = true;
     return OK;
 }
