@@ -55,9 +55,12 @@ static bool status_wanted(const struct retry_policy *p, uint32_t status)
 bool proxy_should_retry_status(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
-    if (px->retries_left == 0 || !replayable(x) ||
-        !status_wanted(&px->route->retry, x->response.status))
+    if (!replayable(x) || !status_wanted(&px->route->retry, x->response.status))
         return false;
+    if (px->retries_left == 0) { // the response goes to the client, marked as Envoy marks it
+        x->response_flags |= FLAG_RETRY_LIMIT;
+        return false;
+    }
     px->retries_left--;
     return true;
 }
