@@ -23,22 +23,34 @@ class Metrics:
     """One scrape. samples: list of (name, labels, value)."""
 
     def __init__(self, text):
-        self.types, self.samples = {}, []
+        self.types, self.helps, self.samples, self.text = {}, {}, [], text
         assert text.endswith("\n"), "the last line has no line feed"
-        seen = set()
+        seen, family = set(), None
         for line in text.split("\n")[:-1]:
-            if line.startswith("# TYPE "):
+            if line.startswith("# HELP "):
+                _, _, name, words = line.split(" ", 3)
+                assert name not in self.helps and words.strip(), line
+                self.helps[name] = words
+            elif line.startswith("# TYPE "):
                 _, _, name, kind = line.split(" ")
                 assert kind in _TYPES and name not in self.types, line
-                self.types[name] = kind
+                self.types[name], family = kind, name
             elif line and not line.startswith("#"):
                 m = _SAMPLE.fullmatch(line)
                 assert m, f"malformed line: {line!r}"
+                # all samples of a name stand together, behind its TYPE
+                assert family and self.family(m[1]) == family, f"{line!r} is not of {family}"
                 labels = _labels(m[2] or "")
                 key = (m[1], tuple(sorted(labels.items())))
                 assert key not in seen, f"sample given twice: {line!r}"
                 seen.add(key)
                 self.samples.append((m[1], labels, float(m[3])))
+        assert self.types.keys() == self.helps.keys()
+
+    def family(self, name):
+        """What a sample belongs to: a histogram's own name for its _bucket, _sum and _count."""
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        return base if self.types.get(base) == "histogram" else name
 
     def get(self, name, **labels):
         """Sum of the samples of that name whose labels include these; NaN-free; 0 when none."""
