@@ -2,7 +2,23 @@
 // chunks. Stricter than it must be: CRLF only, at most 16 hexadecimal digits, extensions bounded.
 #include "proto/h1_parse.h"
 
-enum { SIZE, PADDING, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILERS };
+enum {
+    SIZE,
+    PADDING, // white space behind the size or an extension
+    EXT_START,
+    EXT_NAME,
+    EXT_NAME_END,
+    EXT_EQUALS,
+    EXT_TOKEN,
+    EXT_QUOTED,
+    EXT_ESCAPED,
+    EXT_END, // behind a quoted value
+    SIZE_LF,
+    DATA,
+    DATA_CR,
+    DATA_LF,
+    TRAILERS
+};
 
 #define EXTENSION_MAX 64
 
@@ -37,7 +53,7 @@ static bool size_byte(struct h1_chunked *c, char ch)
     if (ch == '\r')
         c->state = SIZE_LF;
     else if (ch == ';')
-        c->state = EXTENSION;
+        c->state = EXT_START;
     else if (ch == ' ' || ch == '\t')
         c->state = PADDING;
     else
@@ -45,24 +61,53 @@ static bool size_byte(struct h1_chunked *c, char ch)
     return true;
 }
 
-// White space after the size is allowed only before an extension (RFC 9112 section 7.1.1).
-static bool padding_byte(struct h1_chunked *c, char ch)
+// chunk-ext = *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] ) of RFC 9112
+// section 7.1.1. What it says is ignored, but its form is checked: another parser might see the
+// line end elsewhere. White space is allowed only where the grammar has it.
+static const struct extension_rule {
+    uint8_t token; // the state after a token character, 0 = none may stand here
+    uint8_t blank; // after SP or HTAB
+    uint8_t semicolon, equals, quote;
+    bool may_end; // CR may follow
+} extension_rules[] = {
+    [PADDING] = {.blank = PADDING, .semicolon = EXT_START},
+    [EXT_START] = {.token = EXT_NAME, .blank = EXT_START},
+    [EXT_NAME] = {EXT_NAME, EXT_NAME_END, EXT_START, EXT_EQUALS, 0, true},
+    [EXT_NAME_END] = {.blank = EXT_NAME_END, .semicolon = EXT_START, .equals = EXT_EQUALS},
+    [EXT_EQUALS] = {.token = EXT_TOKEN, .blank = EXT_EQUALS, .quote = EXT_QUOTED},
+    [EXT_TOKEN] = {.token = EXT_TOKEN, .blank = PADDING, .semicolon = EXT_START, .may_end = true},
+    [EXT_END] = {.blank = PADDING, .semicolon = EXT_START, .may_end = true},
+};
+
+static uint8_t next_in_quotes(uint8_t state, char ch)
 {
-    if (ch == ';')
-        c->state = EXTENSION;
-    else if (ch != ' ' && ch != '\t')
-        return false;
-    return c->extension_bytes++ < EXTENSION_MAX;
+    if (((uint8_t)ch < 0x20 && ch != '\t') || ch == 0x7f)
+        return 0;
+    if (state == EXT_ESCAPED)
+        return EXT_QUOTED;
+    return ch == '"' ? EXT_END : ch == '\\' ? EXT_ESCAPED : EXT_QUOTED;
 }
 
 static bool extension_byte(struct h1_chunked *c, char ch)
 {
-    if (ch == '\r') {
-        c->state = SIZE_LF;
-        return true;
+    uint8_t next;
+    if (c->state == EXT_QUOTED || c->state == EXT_ESCAPED) {
+        next = next_in_quotes(c->state, ch);
+    } else {
+        const struct extension_rule *rule = &extension_rules[c->state];
+        if (ch == '\r' && rule->may_end) {
+            c->state = SIZE_LF;
+            return true;
+        }
+        next = ch == ' ' || ch == '\t'   ? rule->blank
+               : ch == ';'               ? rule->semicolon
+               : ch == '='               ? rule->equals
+               : ch == '"'               ? rule->quote
+               : http_tchar((uint8_t)ch) ? rule->token
+                                         : 0;
     }
-    return ((uint8_t)ch >= 0x20 || ch == '\t') && ch != 0x7f &&
-           c->extension_bytes++ < EXTENSION_MAX;
+    c->state = next;
+    return next && c->extension_bytes++ < EXTENSION_MAX;
 }
 
 static bool framing_byte(struct h1_chunked *c, char ch)
@@ -70,19 +115,17 @@ static bool framing_byte(struct h1_chunked *c, char ch)
     switch (c->state) {
     case SIZE:
         return size_byte(c, ch);
-    case PADDING:
-        return padding_byte(c, ch);
-    case EXTENSION:
-        return extension_byte(c, ch);
     case SIZE_LF:
         c->state = c->remaining ? DATA : TRAILERS;
         return ch == '\n';
     case DATA_CR:
         c->state = DATA_LF;
         return ch == '\r';
-    default: // DATA_LF
+    case DATA_LF:
         h1_chunked_init(c);
         return ch == '\n';
+    default:
+        return extension_byte(c, ch);
     }
 }
 

@@ -213,17 +213,28 @@ static enum err parse_request_line(char *p, char *end, struct head *h, struct h1
     return OK;
 }
 
+// A head that is not complete: what cannot become one (a TLS hello, say) is refused at its first
+// byte rather than when its time is up.
+static enum err incomplete(const char *line, size_t len, bool first, struct h1_message *m)
+{
+    bool hopeful = len == 0 || http_tchar((uint8_t)line[0]) || (first && len == 1 && *line == '\r');
+    memset(m, 0, sizeof(*m));
+    return hopeful ? MORE : bad(m, H1_BAD_REQUEST, "http1.invalid_method");
+}
+
 enum err h1_parse_request(char *data, size_t len, size_t *scanned, struct head *h,
                           struct h1_message *m)
 {
-    const char *head_end = find_head_end(data, len, scanned);
+    // One empty line before the request line is skipped (RFC 9112 section 2.2).
+    char *line = is_crlf(data, data + len) ? data + 2 : data;
+    const char *head_end = find_head_end(line, len - (size_t)(line - data), scanned);
     if (!head_end)
-        return MORE;
+        return incomplete(line, len - (size_t)(line - data), line == data, m);
     struct framing_fields ff = {0};
     char *end = data + (head_end - data), *p;
     memset(m, 0, sizeof(*m));
     m->head_len = (uint32_t)(head_end - data);
-    if (parse_request_line(data, end, h, m, &p) != OK || parse_fields(p, end, h, m) != OK)
+    if (parse_request_line(line, end, h, m, &p) != OK || parse_fields(p, end, h, m) != OK)
         return ERR_SYNTAX;
     collect_framing(h, &ff);
     if (ff.hosts > 1)
@@ -261,11 +272,13 @@ enum err h1_parse_response(char *data, size_t len, size_t *scanned, struct slice
                            struct head *h, struct h1_message *m)
 {
     const char *head_end = find_head_end(data, len, scanned);
-    if (!head_end)
-        return MORE;
     struct framing_fields ff = {0};
-    char *end = data + (head_end - data), *p;
     memset(m, 0, sizeof(*m));
+    if (!head_end) // another protocol's greeting is refused without waiting for a blank line
+        return memcmp(data, "HTTP/", len < 5 ? len : 5) == 0
+                   ? MORE
+                   : bad(m, H1_BAD_REQUEST, "http1.invalid_status_line");
+    char *end = data + (head_end - data), *p;
     m->head_len = (uint32_t)(head_end - data);
     if (parse_status_line(data, end, h, m, &p) != OK || parse_fields(p, end, h, m) != OK)
         return ERR_SYNTAX;

@@ -29,15 +29,16 @@ struct h1_message {
 
 // Parses a whole head at data[0..len). The strings of *h point into data, whose field names are
 // lower-cased in place. `scanned` is how many bytes earlier calls have looked at (0 at first); it
-// is updated. MORE: the blank line has not come. ERR_SYNTAX: m->error and m->details say why.
+// is updated. MORE: the blank line has not come. ERR_SYNTAX: m->error and m->details say why. One
+// empty line before a request is skipped.
 enum err h1_parse_request(char *data, size_t len, size_t *scanned, struct head *h,
                           struct h1_message *m) must_use;
 // `request_method` decides whether a body can follow (HEAD, CONNECT).
 enum err h1_parse_response(char *data, size_t len, size_t *scanned, struct slice request_method,
                            struct head *h, struct h1_message *m) must_use;
 
-// Chunked transfer coding (RFC 9112 section 7.1). Chunk extensions are skipped (64 bytes at most a
-// chunk); trailer bytes are collected by the caller.
+// Chunked transfer coding (RFC 9112 section 7.1). Chunk extensions are checked and skipped (64
+// bytes at most a chunk); trailer bytes are collected by the caller.
 struct h1_chunked {
     uint8_t state;
     uint8_t digits;

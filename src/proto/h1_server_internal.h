@@ -43,7 +43,8 @@ struct h1_server {
     enum h1_server_tx tx;
     enum h1_framing tx_framing;
     bool keep_alive, draining, paused, in_feed, again;
-    bool tx_failed; // output memory ran out: aborted by the timer, not inside the call that sent
+    bool empty_line; // one has been skipped before the next request
+    bool tx_failed;  // output memory ran out: aborted by the timer, not inside the call that sent
 };
 
 static inline struct h1_server *server_of_tcp(struct tcp *t)

@@ -40,6 +40,7 @@ static bool begin_request(struct h1_server *s)
     x->local = &s->local;
     s->stream.x = x;
     s->headbuf.base = NULL;
+    s->empty_line = false;
     h1_server_set_rx(s, SERVER_RX_HEAD);
     return true;
 }
@@ -246,11 +247,15 @@ static bool keep_for_later(struct h1_server *s, struct slice *in)
     return true;
 }
 
-// RFC 9112 section 2.2: an empty line before a request line is skipped.
-static void skip_empty_line(struct slice *in)
+// RFC 9112 section 2.2: an empty line before a request line, as some clients send one behind a
+// body, begins no request, so that an idle connection stays idle. Only one: more would keep it from
+// its time-outs.
+static void skip_empty_line(struct h1_server *s, struct slice *in)
 {
-    while (in->len >= 2 && in->ptr[0] == '\r' && in->ptr[1] == '\n')
+    if (!s->empty_line && in->len >= 2 && in->ptr[0] == '\r' && in->ptr[1] == '\n') {
+        s->empty_line = true;
         *in = slice_from(*in, 2);
+    }
 }
 
 static bool feed_one(struct h1_server *s, struct slice *in, uint16_t bid)
@@ -259,7 +264,7 @@ static bool feed_one(struct h1_server *s, struct slice *in, uint16_t bid)
     case SERVER_RX_IDLE:
         if (s->next.bytes > 0 && !s->again)
             return keep_for_later(s, in);
-        skip_empty_line(in);
+        skip_empty_line(s, in);
         return in->len == 0 || begin_request(s);
     case SERVER_RX_HEAD:
         return feed_head(s, in);

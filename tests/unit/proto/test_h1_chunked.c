@@ -69,3 +69,30 @@ TEST(h1_chunked_refuses_malformed_sizes)
     refused(
         "5;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nhello\r\n");
 }
+
+TEST(h1_chunked_checks_the_form_of_extensions)
+{
+    static const char *const good[] = {
+        "5;a\r\nhello\r\n0\r\n\r\n",         "5;a=b;c\r\nhello\r\n0;d=e\r\n\r\n",
+        "5 ; a = b\r\nhello\r\n0\r\n\r\n",   "5;a=\"b;c\\\" d\"\r\nhello\r\n0\r\n\r\n",
+        "5\t;\ta\t;b\r\nhello\r\n0\r\n\r\n", "5;a=\"\" ;c\r\nhello\r\n0\r\n\r\n"};
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        char body[64] = {0};
+        size_t rest;
+        if (decode(good[i], 1, body, &rest) != 5)
+            test_fail(__FILE__, __LINE__, "\"%s\" was refused", good[i]);
+    }
+    refused("5;\r\nhello\r\n");
+    refused("5;a=\r\nhello\r\n");
+    refused("5;a b\r\nhello\r\n");
+    refused("5;a \r\nhello\r\n");
+    refused("5;a=b c\r\nhello\r\n");
+    refused("5;a=\"b\r\nhello\r\n");
+    refused("5;a=\"b\"c\r\nhello\r\n");
+    refused("5;a=\"\\\r\nhello\r\n");
+    refused("5;a=b=c\r\nhello\r\n");
+    refused("5;=b\r\nhello\r\n");
+    refused("5;;a\r\nhello\r\n");
+    refused("5;a/b\r\nhello\r\n");
+    refused("5;\x80\r\nhello\r\n");
+}

@@ -119,6 +119,35 @@ TEST(h1_parse_refuses_what_smugglers_use)
     refused("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400);
 }
 
+TEST(h1_parse_skips_one_empty_line)
+{
+    struct outcome *o = keep("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    EXPECT_EQ(o->e, OK);
+    EXPECT(slice_eq(o->h.method, SLICE("GET")));
+    EXPECT_EQ(o->m.head_len, strlen("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    EXPECT_EQ(parse("\r").e, MORE);
+    EXPECT_EQ(parse("\r\n").e, MORE);
+    refused("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400);
+    refused("\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400);
+    refused("\r\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400);
+}
+
+TEST(h1_parse_refuses_another_protocol_at_its_first_bytes)
+{
+    refused("\x16\x03\x01\x02", 400);
+    refused(" GET", 400);
+    refused("\r\n\r", 400);
+    EXPECT_EQ(parse("PRI").e, MORE);
+    char greeting[] = "SSH-2.0", start[] = "HTTP";
+    struct head h;
+    struct h1_message m;
+    size_t scanned = 0;
+    head_reset(&h);
+    EXPECT_EQ(h1_parse_response(greeting, 7, &scanned, SLICE("GET"), &h, &m), ERR_SYNTAX);
+    scanned = 0;
+    EXPECT_EQ(h1_parse_response(start, 4, &scanned, SLICE("GET"), &h, &m), MORE);
+}
+
 TEST(h1_parse_counts_fields_and_bytes)
 {
     static char text[70000];
