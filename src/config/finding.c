@@ -29,13 +29,53 @@ static struct finding *append(struct findings *f)
     return &f->items[f->count++];
 }
 
+// ---- texts come from documents: nothing in them may break a line, move a cursor or end in the
+// middle of a character
+
+// Bytes of the well-formed UTF-8 character at p, 0 for a control character or what is none.
+static size_t printable_at(const char *p)
+{
+    const unsigned char *u = (const unsigned char *)p;
+    if (u[0] < 0x80)
+        return u[0] >= 0x20 && u[0] != 0x7f;
+    size_t len = u[0] >= 0xf0 ? 4 : u[0] >= 0xe0 ? 3 : u[0] >= 0xc2 ? 2 : 0;
+    for (size_t i = 1; i < len; i++)
+        if ((u[i] & 0xc0) != 0x80)
+            return 0;
+    return len == 2 && u[0] == 0xc2 && u[1] < 0xa0 ? 0 : len; // C1 controls
+}
+
+// Control characters and broken UTF-8 as \n and \xNN; the text itself where there are none.
+static const char *printable(struct findings *f, const char *text)
+{
+    size_t bad = 0, len = 0, n;
+    for (const char *p = text; *p; p += n ? n : 1) {
+        n = printable_at(p);
+        bad += !n;
+        len += n ? n : 1;
+    }
+    if (!bad)
+        return text;
+    char *out = arena_alloc(&f->arena, len + bad * 3 + 1), *to = out;
+    for (const char *p = text; *p; p += n ? n : 1) {
+        n = printable_at(p);
+        if (n) {
+            memcpy(to, p, n);
+            to += n;
+        } else {
+            to += *p == '\n' ? sprintf(to, "\\n") : sprintf(to, "\\x%02x", (unsigned char)*p);
+        }
+    }
+    return out;
+}
+
 // The file names of neighbouring findings are mostly the same: one copy serves them.
 static const char *keep_file(struct findings *f, const char *file)
 {
     if (!file)
         return NULL;
     const char *last = f->count ? f->items[f->count - 1].pos.file : NULL;
-    return last && strcmp(last, file) == 0 ? last : arena_strdup(&f->arena, file);
+    return last && strcmp(last, file) == 0 ? last : printable(f, arena_strdup(&f->arena, file));
 }
 
 static const char *object_name(struct findings *f, const struct metadata *m)
@@ -67,9 +107,9 @@ void finding_vadd(struct findings *f, enum severity severity, const char *code, 
                   const struct metadata *object, const char *fmt, va_list ap)
 {
     struct finding it = {.severity = severity, .code = code, .pos = pos};
-    it.message = format(f, fmt, ap);
+    it.message = printable(f, format(f, fmt, ap));
     it.pos.file = keep_file(f, pos.file);
-    it.object = object_name(f, object);
+    it.object = printable(f, object_name(f, object));
     *append(f) = it;
     f->errors += severity == SEVERITY_ERROR;
     f->warnings += severity == SEVERITY_WARNING;
