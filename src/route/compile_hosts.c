@@ -4,6 +4,7 @@
 #include "config/names.h"
 #include "route/compile_routes.h"
 #include "route/host_index.h"
+#include "route/server_hosts.h"
 #include "route/virtual_host.h"
 #include <stdlib.h>
 
@@ -95,75 +96,6 @@ static bool is_visible(const struct virtual_service *vs, struct slice gateway_ns
     return vs->export_to.count == 0;
 }
 
-// ---- the hosts of a server
-
-struct server_host {          // "[ns/]dnsName" taken apart
-    struct slice ns;          // empty = any
-    struct slice name;        // lower case
-    struct server_host *same; // another one with this name
-};
-
-struct server_hosts {
-    struct server_host *items;
-    uint32_t count;
-    struct map by_name; // name -> struct server_host *
-};
-
-static void split_host(struct compile *c, struct slice text, struct slice gateway_ns,
-                       struct server_host *out)
-{
-    ptrdiff_t slash = slice_find(text, '/');
-    *out = (struct server_host){.name = text};
-    if (slash >= 0) {
-        out->ns = (struct slice){text.ptr, (size_t)slash};
-        out->name = slice_from(text, (size_t)slash + 1);
-    }
-    if (slice_eq(out->ns, SLICE(".")))
-        out->ns = gateway_ns;
-    else if (slice_eq(out->ns, SLICE("*")))
-        out->ns = (struct slice){NULL, 0};
-    out->name = compile_lower(&c->scratch, out->name);
-}
-
-static void server_hosts_init(struct compile *c, struct server_hosts *h,
-                              const struct server_ref *ref)
-{
-    const struct string_list *hosts = &ref->server->hosts;
-    h->count = hosts->count;
-    h->items = arena_array(&c->scratch, struct server_host, hosts->count);
-    map_init(&h->by_name, &c->scratch, hosts->count);
-    for (uint32_t i = 0; i < hosts->count; i++) {
-        split_host(c, hosts->items[i].text, ref->gateway->meta.ns, &h->items[i]);
-        h->items[i].same = map_put(&h->by_name, h->items[i].name, &h->items[i]);
-    }
-}
-
-static bool admits(const struct server_host *h, struct slice ns)
-{
-    for (; h; h = h->same)
-        if (h->ns.len == 0 || slice_eq(h->ns, ns))
-            return true;
-    return false;
-}
-
-// Is an exact name one of the server's hosts or below one of its wildcards?
-static bool covers(const struct server_hosts *h, struct slice name, struct slice ns)
-{
-    char pattern[256];
-    if (admits(map_get(&h->by_name, name), ns) || admits(map_get(&h->by_name, SLICE("*")), ns))
-        return true;
-    for (size_t i = 0; i < name.len; i++) {
-        size_t len = name.len - i;
-        if ((name.ptr[i] != '.' && name.ptr[i] != '-') || len + 1 > sizeof(pattern))
-            continue;
-        pattern[0] = '*';
-        memcpy(pattern + 1, name.ptr + i, len);
-        if (admits(map_get(&h->by_name, (struct slice){pattern, len + 1}), ns))
-            return true;
-    }
-    return false;
-}
-
 // ---- drafts
 
 static struct draft *draft_get(struct table *t, struct slice domain, uint32_t port)
@@ -221,22 +153,22 @@ static void add_host(struct table *t, const struct server_ref *ref, struct slice
         draft_add(t, d, b);
 }
 
+// The more specific name of each pair that meets: this host where a server's covers it, and the
+// server's where this is a wildcard that covers them.
 static void add_vs_host(struct table *t, const struct server_ref *ref, const struct server_hosts *h,
                         const struct virtual_service *vs, struct slice host, struct route_block *b)
 {
+    uint32_t count = 0;
     host = host_fqdn(&t->c->scratch, host, vs->meta.ns);
     host = compile_lower(&t->c->scratch, host);
-    if (host.len == 0 || host.ptr[0] != '*') {
-        if (covers(h, host, vs->meta.ns))
-            add_host(t, ref, host, b);
+    if (server_hosts_cover(h, host, vs->meta.ns))
+        add_host(t, ref, host, b);
+    if (host.len == 0 || host.ptr[0] != '*')
         return;
-    }
-    for (uint32_t i = 0; i < h->count; i++) { // a wildcard may cover many of the server's names
-        const struct server_host *own = &h->items[i];
-        struct slice both = host_intersect(own->name, host);
-        if (both.ptr && (own->ns.len == 0 || slice_eq(own->ns, vs->meta.ns)))
-            add_host(t, ref, both, b);
-    }
+    const struct server_host *const *below = server_hosts_below(h, host, &count);
+    for (uint32_t i = 0; i < count; i++)
+        if (server_host_admits(below[i], vs->meta.ns))
+            add_host(t, ref, below[i]->name, b);
 }
 
 static void add_vs(struct table *t, const struct server_ref *ref, const struct server_hosts *h,

@@ -5,6 +5,7 @@
 // servers that follow are merged into it, a server of another family is skipped.
 #include "config/names.h"
 #include "route/compile_hosts.h"
+#include "route/registry.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -81,13 +82,12 @@ static void index_services(struct compile *c, struct bounds *b)
 
 static uint32_t named_target(struct compile *c, const struct kube_service *s, struct slice name)
 {
-    for (uint32_t i = 0; i < c->m->pods_count; i++) {
-        const struct kube_pod *p = c->m->pods[i];
-        if (!slice_eq(p->meta.ns, s->meta.ns) || !labels_subset(&s->selector, &p->meta.labels))
-            continue;
-        for (uint32_t k = 0; k < p->port_count; k++)
-            if (slice_eq(p->ports[k].name, name))
-                return p->ports[k].port;
+    struct workload_list selected;
+    workloads_select(&c->registry->workloads, s->meta.ns, &s->selector, &selected);
+    for (uint32_t i = 0; i < selected.count; i++) {
+        uint32_t port = selected.items[i]->pod ? workload_port(selected.items[i], name) : 0;
+        if (port)
+            return port;
     }
     return 0;
 }
