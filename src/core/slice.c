@@ -27,12 +27,44 @@ static inline unsigned char lower(unsigned char c)
     return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
 }
 
+// Eight bytes to lower case at once: a byte is a letter if adding sets its top bit, by the
+// usual bound trick on bytes below 0x80.
+static inline uint64_t lower8(uint64_t w)
+{
+    uint64_t heptets = w & 0x7f7f7f7f7f7f7f7full;
+    uint64_t above_z = heptets + 0x2525252525252525ull; // 0x7f - 'Z'
+    uint64_t from_a = heptets + 0x3f3f3f3f3f3f3f3full;  // 0x80 - 'A'
+    uint64_t is_upper = ~w & (from_a ^ above_z) & 0x8080808080808080ull;
+    return w | (is_upper >> 2);
+}
+
+static inline uint64_t load8(const char *p)
+{
+    uint64_t w;
+    memcpy(&w, p, sizeof(w));
+    return w;
+}
+
+static inline uint32_t load4(const char *p)
+{
+    uint32_t w;
+    memcpy(&w, p, sizeof(w));
+    return w;
+}
+
+// The last word overlaps the one before it.
 static bool eq_nocase(const char *a, const char *b, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        if (lower((unsigned char)a[i]) != lower((unsigned char)b[i]))
+    if (len < 8) {
+        for (size_t i = 0; i < len; i++)
+            if (lower((unsigned char)a[i]) != lower((unsigned char)b[i]))
+                return false;
+        return true;
+    }
+    for (size_t i = 0; i < len - 8; i += 8)
+        if (lower8(load8(a + i)) != lower8(load8(b + i)))
             return false;
-    return true;
+    return lower8(load8(a + len - 8)) == lower8(load8(b + len - 8));
 }
 
 bool slice_eq_nocase(struct slice a, struct slice b)
@@ -119,22 +151,24 @@ static inline uint64_t mix(uint64_t a, uint64_t b)
     return (uint64_t)r ^ (uint64_t)(r >> 64);
 }
 
-// Eight bytes to lower case at once: a byte is a letter if adding sets its top bit, by the
-// usual bound trick on bytes below 0x80.
-static inline uint64_t lower8(uint64_t w)
+static inline uint64_t folded(uint64_t w, bool fold)
 {
-    uint64_t heptets = w & 0x7f7f7f7f7f7f7f7full;
-    uint64_t above_z = heptets + 0x2525252525252525ull; // 0x7f - 'Z'
-    uint64_t from_a = heptets + 0x3f3f3f3f3f3f3f3full;  // 0x80 - 'A'
-    uint64_t is_upper = ~w & (from_a ^ above_z) & 0x8080808080808080ull;
-    return w | (is_upper >> 2);
+    return fold ? lower8(w) : w;
 }
 
-static inline uint64_t word(const char *p, size_t n, bool fold)
+// At most 16 bytes as two words, which overlap where there are fewer.
+static inline void load_short(const char *p, size_t len, uint64_t *a, uint64_t *b)
 {
-    uint64_t w = 0;
-    memcpy(&w, p, n);
-    return fold ? lower8(w) : w;
+    if (len >= 8) {
+        *a = load8(p);
+        *b = load8(p + len - 8);
+    } else if (len >= 4) {
+        *a = load4(p);
+        *b = load4(p + len - 4);
+    } else if (len) {
+        *a = (uint64_t)(unsigned char)p[0] << 16 | (uint64_t)(unsigned char)p[len / 2] << 8 |
+             (unsigned char)p[len - 1];
+    }
 }
 
 static inline uint64_t hash(struct slice s, bool fold)
@@ -143,15 +177,10 @@ static inline uint64_t hash(struct slice s, bool fold)
     const char *p = s.ptr;
     size_t left = s.len;
     for (; left > 16; left -= 16, p += 16)
-        h = mix(word(p, 8, fold) ^ secret[1], word(p + 8, 8, fold) ^ h);
+        h = mix(folded(load8(p), fold) ^ secret[1], folded(load8(p + 8), fold) ^ h);
     uint64_t a = 0, b = 0;
-    if (left > 8) {
-        a = word(p, 8, fold);
-        b = word(p + 8, left - 8, fold);
-    } else if (left) {
-        a = word(p, left, fold);
-    }
-    __uint128_t r = (__uint128_t)(a ^ secret[1]) * (b ^ h);
+    load_short(p, left, &a, &b);
+    __uint128_t r = (__uint128_t)(folded(a, fold) ^ secret[1]) * (folded(b, fold) ^ h);
     return mix((uint64_t)r ^ secret[0] ^ s.len, (uint64_t)(r >> 64) ^ secret[2]);
 }
 
