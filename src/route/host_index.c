@@ -78,14 +78,11 @@ struct host_index *host_index_create(struct arena *arena, struct virtual_host *c
 // Whatever follows the last colon is the port, digits or not, unless it lies inside brackets.
 static struct slice without_port(struct slice authority)
 {
-    for (size_t i = authority.len; i > 0; i--) {
-        char c = authority.ptr[i - 1];
-        if (c == ']')
-            break;
-        if (c == ':')
-            return (struct slice){authority.ptr, i - 1};
-    }
-    return authority;
+    const char *end = authority.ptr + authority.len;
+    const char *colon = authority.len ? memrchr(authority.ptr, ':', authority.len) : NULL;
+    if (!colon || memchr(colon, ']', (size_t)(end - colon)))
+        return authority;
+    return (struct slice){authority.ptr, (size_t)(colon - authority.ptr)};
 }
 
 // Longest first: from the left. A wildcard's suffix begins where a label or, for `*-x.com`, a part
