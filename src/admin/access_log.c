@@ -42,6 +42,8 @@ struct access_log {
     _Atomic uint64_t wall_offset_ns;  // wall clock minus monotonic clock
     _Atomic bool stop, reopen, awake; // awake: the writer has been told already
     _Atomic uint64_t write_errors;    // lines of writes that failed
+    // The writer's: what it took last ended inside a line; what it wrote last has lost its end.
+    bool mid_line, broken_line;
     struct log_limit complaint;
     pthread_t writer;
 };
@@ -112,6 +114,14 @@ static void complain(struct access_log *l, const char *what)
                   what, strerror(errno));
 }
 
+// What is written next must not continue a line whose end was lost.
+static bool mend_line(struct access_log *l)
+{
+    if (l->broken_line && write(l->fd, "\n", 1) == 1)
+        l->broken_line = false;
+    return !l->broken_line;
+}
+
 // Takes out at most what one write(2) accepts. False: nothing was there, or it cannot be written.
 static bool write_some(struct access_log *l, struct line_ring *r)
 {
@@ -122,23 +132,30 @@ static bool write_some(struct access_log *l, struct line_ring *r)
     size_t at = (size_t)(tail & (RING_BYTES - 1));
     size_t first = RING_BYTES - at < len ? RING_BYTES - at : (size_t)len;
     struct iovec iov[2] = {{r->data + at, first}, {r->data, (size_t)len - first}};
-    ssize_t n = writev(l->fd, iov, iov[1].iov_len ? 2 : 1);
+    ssize_t n = mend_line(l) ? writev(l->fd, iov, iov[1].iov_len ? 2 : 1) : -1;
     if (n < 0 && errno == EINTR)
         return true;
-    if (n <
-        0) { // a full disk or a reader that has gone: these lines are lost, later ones may not be
+    if (n < 0) {
+        // A full disk or a reader that has gone: these lines are lost, later ones may not be.
         complain(l, "write");
         uint64_t lines = count_lines(iov, 2);
         atomic_fetch_add_explicit(&l->write_errors, lines, memory_order_relaxed);
         n = (ssize_t)len;
+        l->broken_line |= l->mid_line;
     }
+    l->mid_line = r->data[(tail + (uint64_t)n - 1) & (RING_BYTES - 1)] != '\n';
     atomic_store_explicit(&r->tail, tail + (uint64_t)n, memory_order_release);
     return true;
 }
 
+// A FIFO that nobody reads is refused (ENXIO), not waited for; once open, writing may block, in the
+// writer's thread only.
 static int open_file(const char *path)
 {
-    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0644);
+    if (fd >= 0)
+        fcntl(fd, F_SETFL, O_APPEND);
+    return fd;
 }
 
 static void reopen_file(struct access_log *l)
