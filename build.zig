@@ -46,5 +46,7 @@ fn gateway(c: ctx.Context, libs: Libs, all: []const *ctx.Compile) void {
     m.addIncludePath(c.b.path("src"));
     m.addCSourceFile(.{ .file = c.b.path("src/main.c"), .flags = rooms.cFlags(c) });
     rooms.link(m, all, libs);
-    c.b.installArtifact(c.executable("sluice", m));
+    const e = c.executable("sluice", m);
+    e.lto = rooms.lto(c);
+    c.b.installArtifact(e);
 }

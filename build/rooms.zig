@@ -37,9 +37,16 @@ pub fn build(c: ctx.Context, libs: Libs, suffix: []const u8, without: []const []
         m.addCSourceFiles(.{ .root = c.b.path(folder), .files = sources, .flags = cFlags(c) });
         m.addCSourceFiles(.{ .root = c.b.path(folder), .files = cc, .flags = cxxFlags(c) });
         fence(room, libs, m);
-        out.append(c.b.allocator, c.library(c.b.fmt("sluice_{s}{s}", .{ room, suffix }), m)) catch @panic("OOM");
+        const l = c.library(c.b.fmt("sluice_{s}{s}", .{ room, suffix }), m);
+        l.lto = lto(c);
+        out.append(c.b.allocator, l) catch @panic("OOM");
     }
     return out.items;
+}
+
+/// Our own code is small and calls across files all the time; the libraries are neither.
+pub fn lto(c: ctx.Context) ?std.zig.LtoMode {
+    return if (c.optimize == .fast) .full else null;
 }
 
 fn keep(c: ctx.Context, files: []const []const u8, without: []const []const u8) []const []const u8 {
