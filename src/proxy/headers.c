@@ -20,13 +20,30 @@ static bool trivial_options(struct slice v)
            slice_eq_nocase(v, SLICE("upgrade"));
 }
 
+// Fields that Connection cannot take away: they frame and address the message, or say where it came
+// from, which is not this client's to hide.
+static bool stays(const struct field *f)
+{
+    switch (f->token) {
+    case FIELD_UPGRADE:
+    case FIELD_CONTENT_LENGTH:
+    case FIELD_TRANSFER_ENCODING:
+    case FIELD_HOST:
+    case FIELD_X_FORWARDED_FOR:
+    case FIELD_X_FORWARDED_HOST:
+        return true;
+    default:
+        return false;
+    }
+}
+
 void proxy_drop_connection_fields(struct head *h)
 {
-    struct slice options[8];
+    struct slice options[HEAD_MAX_FIELDS];
     uint32_t count = 0;
-    for (uint32_t i = 0; i < h->field_count; i++) {
+    for (uint32_t i = 0; i < h->field_count && count < HEAD_MAX_FIELDS; i++) {
         struct field *f = &h->fields[i];
-        if (f->token == FIELD_CONNECTION && !trivial_options(field_value(f)) && count < 8)
+        if (f->token == FIELD_CONNECTION && !trivial_options(field_value(f)))
             options[count++] = field_value(f);
     }
     if (count == 0)
@@ -35,9 +52,8 @@ void proxy_drop_connection_fields(struct head *h)
     for (uint32_t i = 0; i < h->field_count; i++) {
         struct field *f = &h->fields[i];
         bool drop = false;
-        for (uint32_t k = 0; k < count && !drop; k++)
-            drop = f->token != FIELD_UPGRADE && f->token != FIELD_CONTENT_LENGTH &&
-                   f->token != FIELD_HOST && named_by(options[k], field_name(f));
+        for (uint32_t k = 0; k < count && !drop && !stays(f); k++)
+            drop = named_by(options[k], field_name(f));
         if (!drop)
             h->fields[kept++] = *f;
     }
@@ -64,6 +80,22 @@ static bool client_may_not_send(const struct field *f)
     default:
         return false;
     }
+}
+
+// "x_forwarded_for" is X-Forwarded-For to whatever reads CGI variables (WSGI, PHP and others): what
+// is taken from a client, or frames a message, is taken in this spelling too.
+static bool imitates(const struct field *f)
+{
+    char dashed[32];
+    size_t len = f->name_len < sizeof(dashed) ? f->name_len : sizeof(dashed);
+    if (f->token != FIELD_OTHER || !memchr(f->name, '_', len))
+        return false;
+    for (size_t i = 0; i < len; i++)
+        dashed[i] = f->name[i] == '_' ? '-' : f->name[i];
+    struct slice name = {dashed, len};
+    struct field other = {.name = dashed, .name_len = (uint16_t)len};
+    other.token = (uint16_t)http_field_of(name);
+    return client_may_not_send(&other) || stays(&other);
 }
 
 // A receiver may merge trailers into the fields (RFC 9110 section 6.5.1): what frames, routes or
@@ -96,7 +128,7 @@ void proxy_drop_unsafe_trailers(struct head *h)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < h->field_count; i++)
-        if (!unsafe_trailer(&h->fields[i]))
+        if (!unsafe_trailer(&h->fields[i]) && !imitates(&h->fields[i]))
             h->fields[kept++] = h->fields[i];
     h->field_count = kept;
 }
@@ -108,7 +140,7 @@ static struct field *filter_client_fields(struct head *h)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < h->field_count; i++) {
         struct field *f = &h->fields[i];
-        if (client_may_not_send(f) ||
+        if (client_may_not_send(f) || imitates(f) ||
             (f->token == FIELD_TE && !slice_eq_nocase(field_value(f), SLICE("trailers"))))
             continue;
         if (kept != i)
