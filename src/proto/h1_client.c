@@ -76,6 +76,7 @@ void h1_client_attach(struct h1_client *c, struct exchange *x)
     c->rx = CLIENT_RX_HEAD;
     c->tx = CLIENT_TX_IDLE;
     c->headbuf.base = NULL;
+    c->interim = 0;
     c->keep_alive = true;
 }
 

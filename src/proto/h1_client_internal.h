@@ -29,6 +29,7 @@ struct h1_client {
     struct h1_chunked chunked;
     uint64_t remaining;
     uint32_t requests;
+    uint32_t interim; // 1xx heads of the response under way
     enum h1_client_rx rx;
     enum h1_client_tx tx;
     enum h1_framing tx_framing;

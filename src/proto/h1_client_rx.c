@@ -4,6 +4,9 @@
 #include "core/check.h"
 #include "proto/h1_client_internal.h"
 
+// 1xx heads before the response itself; each costs the client's output queue, whoever reads slowly.
+#define INTERIM_MAX 100u
+
 static struct chunk chunk_of(struct h1_client *c, struct slice bytes, uint16_t bid)
 {
     bufring_get(&c->tcp.worker->bufs, bid);
@@ -40,24 +43,38 @@ static void start_tunnel(struct h1_client *c)
     c->stream.x->handler->response_head(c->stream.x, false);
 }
 
+// An upstream switches only to what it was asked for (RFC 9110 section 7.8), which is WebSocket.
+static void switch_protocols(struct h1_client *c)
+{
+    struct exchange *x = c->stream.x;
+    struct field *upgrade = head_find(&x->response, FIELD_UPGRADE);
+    if (x->upgrade && c->rs.connection_upgrade && upgrade &&
+        slice_eq_nocase(field_value(upgrade), SLICE("websocket")))
+        start_tunnel(c);
+    else
+        malformed(c, "http1.unexpected_upgrade");
+}
+
 static void head_complete(struct h1_client *c, struct slice *rest)
 {
     struct exchange *x = c->stream.x;
     struct head *h = &x->response;
     if (h->status == 101) {
-        if (x->upgrade && c->rs.connection_upgrade)
-            start_tunnel(c);
-        else
-            malformed(c, "http1.unexpected_upgrade");
+        switch_protocols(c);
         return;
     }
     if (h->status < 200) { // informational: another head follows
+        if (c->interim++ == INTERIM_MAX) {
+            malformed(c, "http1.too_many_interim_responses");
+            return;
+        }
         x->handler->response_head(x, false);
         if (c->stream.x)
             head_reset(h);
         return;
     }
-    if (!c->rs.keep_alive || c->rs.framing == H1_BODY_UNTIL_CLOSE)
+    // Whoever was asked for a tunnel may take the connection for one: it is not used again.
+    if (!c->rs.keep_alive || c->rs.framing == H1_BODY_UNTIL_CLOSE || x->upgrade)
         c->keep_alive = false;
     bool end = c->rs.framing == H1_BODY_NONE ||
                (c->rs.framing == H1_BODY_LENGTH && c->rs.content_length == 0);

@@ -108,7 +108,7 @@ static enum err parse_fields(char *p, char *end, struct head *h, struct h1_messa
 // Connection options, framing and Host (RFC 9112 sections 3.2, 6, 9.3), from the fields.
 struct framing_fields {
     uint32_t content_lengths, transfer_encodings, hosts;
-    struct slice length, coding;
+    struct slice length, coding, host;
     bool close, keep_alive, upgrade;
 };
 
@@ -141,6 +141,7 @@ static void collect_framing(const struct head *h, struct framing_fields *ff)
             break;
         case FIELD_HOST:
             ff->hosts++;
+            ff->host = field_value(f);
             break;
         case FIELD_CONNECTION:
             connection_options(field_value(f), ff);
@@ -241,6 +242,9 @@ enum err h1_parse_request(char *data, size_t len, size_t *scanned, struct head *
         return bad(m, H1_BAD_REQUEST, "http1.duplicate_host");
     if (ff.hosts == 0 && h->minor_version == 1)
         return bad(m, H1_BAD_REQUEST, "http1.missing_host");
+    if (ff.host.len > 0 &&
+        !http_is_authority(ff.host)) // an empty one names nobody, which is for routing
+        return bad(m, H1_BAD_REQUEST, "http1.invalid_host");
     return apply_framing(h, &ff, m);
 }
 

@@ -83,6 +83,15 @@ static struct slice own_address(struct h1_server *s)
     return (struct slice){out, n};
 }
 
+// Only WebSocket's is passed on. Other upgrades are ignored (RFC 9110 section 7.8): through a
+// tunnel to what speaks h2c a client would reach routes that are not its own.
+static bool wants_upgrade(const struct h1_server *s, struct head *h)
+{
+    struct field *upgrade = s->rq.connection_upgrade ? head_find(h, FIELD_UPGRADE) : NULL;
+    return upgrade && h->minor_version >= 1 && slice_eq(h->method, SLICE("GET")) &&
+           slice_eq_nocase(field_value(upgrade), SLICE("websocket"));
+}
+
 static void head_complete(struct h1_server *s)
 {
     struct exchange *x = s->stream.x;
@@ -92,7 +101,7 @@ static void head_complete(struct h1_server *s)
     h->scheme = SLICE("http");
     learn_local(s);
     h->authority = host ? field_value(host) : own_address(s);
-    x->upgrade = s->rq.connection_upgrade && head_find(h, FIELD_UPGRADE);
+    x->upgrade = wants_upgrade(s, h);
     s->keep_alive = s->rq.keep_alive;
     s->drain_left = 64u * 1024u;
     s->tx = SERVER_TX_IDLE;
@@ -210,7 +219,7 @@ static bool feed_trailers(struct h1_server *s, struct slice *in)
         return true;
     }
     if (e != OK) {
-        h1_server_refuse(s, n ? H1_BAD_REQUEST : H1_TOO_LARGE, "http1.invalid_trailers");
+        h1_server_refuse(s, n ? m.error : H1_TOO_LARGE, "http1.invalid_trailers");
         return false;
     }
     *in = slice_from(*in, m.head_len - before);

@@ -157,6 +157,43 @@ bool http_is_token(struct slice s)
     return s.len > 0;
 }
 
+static bool is_name_byte(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+static bool is_address_byte(char c)
+{
+    return (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || (c >= '0' && c <= '9') || c == ':' ||
+           c == '.';
+}
+
+bool http_is_authority(struct slice s)
+{
+    size_t i = 0;
+    if (s.len > 0 && s.ptr[0] == '[') {
+        for (i = 1; i < s.len && is_address_byte(s.ptr[i]); i++)
+            continue;
+        if (i < 3 || i == s.len || s.ptr[i++] != ']')
+            return false;
+    } else {
+        while (i < s.len && is_name_byte(s.ptr[i]))
+            i++;
+    }
+    if (i == 0 || i == s.len)
+        return i > 0;
+    if (s.ptr[i++] != ':' || s.len - i > 5)
+        return false;
+    uint32_t port = 0;
+    for (; i < s.len; i++) {
+        if (s.ptr[i] < '0' || s.ptr[i] > '9')
+            return false;
+        port = port * 10 + (uint32_t)(s.ptr[i] - '0');
+    }
+    return port <= 65535;
+}
+
 bool http_method_idempotent(struct slice m)
 {
     return slice_eq(m, SLICE("GET")) || slice_eq(m, SLICE("HEAD")) ||

@@ -52,7 +52,11 @@ struct slice http_field_name(enum http_field f);
 // "Not Found"; "" for an unknown code (RFC 9110 section 15).
 struct slice http_reason(uint32_t status);
 
-bool http_is_token(struct slice s);               // RFC 9110 section 5.6.2, not empty
+bool http_is_token(struct slice s); // RFC 9110 section 5.6.2, not empty
+// A host with perhaps a port, as Host and :authority have it (RFC 9112 section 3.2): a name, an
+// IPv4 address or an IPv6 address in brackets. Stricter than RFC 3986 has it: no escapes, no user,
+// none of !$&'()*+,;=.
+bool http_is_authority(struct slice s);
 bool http_method_idempotent(struct slice method); // RFC 9110 section 9.2.2
 uint8_t http_tchar(uint8_t c);                    // lower-cased when c is a token character, else 0
 

@@ -42,7 +42,7 @@ static enum err take_absolute_form(struct head *h, struct slice *target)
     size_t end = 0;
     while (end < rest.len && rest.ptr[end] != '/' && rest.ptr[end] != '?')
         end++;
-    if (end == 0)
+    if (!http_is_authority((struct slice){rest.ptr, end}))
         return ERR_SYNTAX;
     h->authority = (struct slice){rest.ptr, end};
     *target = slice_from(rest, end);

@@ -3,8 +3,11 @@ closed, and nothing reaches the upstream that was not meant.
 
 A refused request is followed by a second one, /smuggled, which must never be seen; an accepted one is
 compared with what the upstream received."""
+import itertools
+
 import pytest
 
+from lib import documents as d
 from lib.http1 import Client, Closed, chunked, reply, request
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n"
@@ -110,6 +113,8 @@ REFUSED_HEADS = {
     "method-separator": (get(line=b"GE(T / HTTP/1.1"), {400}),
     "method-control": (get(line=b"GE\x01T / HTTP/1.1"), {400}),
     "http2-preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 426, 505}),
+    "empty-lines-three": (b"\r\n" * 3 + get(), {400}),
+    "bare-lf-before": (b"\n" + get(), {400}),
     "tls-hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 64 + b"\r\n\r\n", {400}),
     # target and host
     "host-twice": (get(b"Host: b.test"), {400}),
@@ -155,6 +160,12 @@ REFUSED_BODIES = {
     "extension-cr": chunks(b"3;a\rb\r\nabc\r\n0\r\n\r\n"),
     "extension-nul": chunks(b"3;a\x00\r\nabc\r\n0\r\n\r\n"),
     "extension-hides-size": chunks(b"2;\n1\r\nab\r\n0\r\n\r\n"),
+    "extension-65": chunks(b"3;" + b"x" * 65 + b"\r\nabc\r\n0\r\n\r\n"),
+    "extension-empty": chunks(b"3;\r\nabc\r\n0\r\n\r\n"),
+    "extension-space-end": chunks(b"3;a \r\nabc\r\n0\r\n\r\n"),
+    "extension-open-quote": chunks(b'3;a="\r\nabc\r\n0\r\n\r\n'),
+    "extension-two-words": chunks(b"3;a b\r\nabc\r\n0\r\n\r\n"),
+    "size-space-end": chunks(b"3 \r\nabc\r\n0\r\n\r\n"),
     "extension-long": chunks(b"3;" + b"x" * 70000 + b"\r\nabc\r\n0\r\n\r\n"),
     "end-lf": chunks(b"3\r\nabc\r\n0\n\n"),
     "end-lf-2": chunks(b"3\r\nabc\r\n0\r\n\n"),
@@ -191,6 +202,9 @@ NORMALISED = {
     "obs-text": (get(b"x: \xff\xfe"), ("/", "a.test", b"")),
     "tab-in-value": (get(b"x: a\tb"), ("/", "a.test", b"")),
     "host-tab": (get(host=b"Host:\ta.test\t"), ("/", "a.test", b"")),
+    "absolute-form-http10": (get(b"Connection: keep-alive", line=b"GET http://b.test/x HTTP/1.0", host=None), ("/x", "b.test", b"")),
+    "absolute-form-query": (get(line=b"GET http://b.test?q HTTP/1.1"), ("/?q", "b.test", b"")),
+    "chunk-extension-blanks": (chunks(b"3 ; a = b\t;c\r\nabc\r\n0\r\n\r\n"), ("/", "a.test", b"abc")),
     "method-unknown": (get(line=b"PROPFIND / HTTP/1.1"), ("/", "a.test", b"")),
 }
 
@@ -260,16 +274,33 @@ def test_any_method_is_passed_on_as_it_is_or_refused(proxy, method):
         assert one_request(proxy).method == method.decode()
 
 
-@pytest.mark.parametrize("host", [b"", b" ", b"a.test, b.test", b"a.test b.test", b"a.test/", b"a@b.test",
-                                  b"a.test\\b", b"a.test?x", b"a.test#x", b"a.test:abc", b"[::1", b"http://a.test"])
-def test_odd_host_is_refused_or_passed_on_unchanged(proxy, host):
+@pytest.mark.parametrize("host", [b"", b" ", b"A.TEST", b"a.test:80", b"a.test:", b"a_b.test", b"a.test.", b"xn--bcher-kva.test",
+                                  b"127.0.0.1:8080", b"[::1]", b"[2001:db8::1]:443", b"[::ffff:127.0.0.1]:65535"])
+def test_host_is_passed_on_unchanged_or_unknown(proxy, host):
     """Whatever it is taken for, there is one Host and it is the one that was routed by."""
     responses = exchange(proxy.port, get(b"Connection: close", host=b"Host: " + host))
-    assert len(responses) == 1 and responses[0].status in (200, 400, 404)
+    assert len(responses) == 1 and responses[0].status in ((200,) if host.strip() else (200, 400, 404))
     if responses[0].status == 200:
         assert one_request(proxy).header("host") == host.strip().decode()
     else:
         assert not proxy.upstream.requests
+
+
+BAD_HOSTS = [b"a.test, b.test", b"a.test,b.test", b"a.test b.test", b"a.test/", b"a@b.test", b"user:word@b.test", b"@b.test",
+             b"a.test\\b", b"a.test?x", b"a.test#x", b"a.test:abc", b"a.test:80:80", b"a.test:65536", b"a.test:-1", b"a.test:000080",
+             b":80", b"[::1", b"::1", b"[::1]x", b"[a.test]", b"[]", b"[fe80::1%25eth0]", b"http://a.test", b"a%2etest", b"a.test;x",
+             b'"a.test"', b"<a.test>", b"a*test", b"\xc3\xa9.test", b"a.test\tb"]
+
+
+@pytest.mark.parametrize("data", [
+    *[get(host=b"Host: " + host) for host in BAD_HOSTS],
+    *[get(line=b"GET http://" + host + b"/x HTTP/1.1") for host in BAD_HOSTS if not {*b"/?"} & {*host}]])
+def test_bad_host_is_refused(proxy, data):
+    """In Host, and as the authority of an absolute target, which takes its place (RFC 9112 section 3.2.2)."""
+    responses = exchange(proxy.port, data + SMUGGLED)
+    fence(proxy)
+    assert [r.status for r in responses] == [400]
+    assert [r.target for r in proxy.upstream.requests] == ["/fence"]
 
 
 def test_framing_is_written_anew(proxy):
@@ -311,6 +342,168 @@ def test_cut_off_requests_reach_nobody(proxy, cut):
     proxy.gateway.wait_metric("downstream_cx_active", 0)
     fence(proxy)
     assert [r.target for r in proxy.upstream.requests] == ["/fence"]
+
+
+def test_another_protocol_is_refused_without_waiting(proxy):
+    """There is no blank line in a TLS hello: the first byte is enough."""
+    for hello in (b"\x16\x03\x01\x02\x00", b"\x05\x01\x00", b"\x00\x0a"):
+        with proxy.client() as client:
+            client.send(hello)
+            assert client.response().status == 400
+            client.expect_close()
+    assert not proxy.upstream.connections
+
+
+def test_empty_line_between_requests(proxy):
+    """As some clients send one behind a body; in two packets or in one."""
+    with proxy.client() as client:
+        for pieces in ((b"\r\n",), (b"\r", b"\n"), (b"\r\nGET /",), (b"\r", b"\nGET /")):
+            for piece in pieces:
+                client.send(piece)
+                proxy.gateway.metrics()  # a round trip: it has been read
+            client.send(SMUGGLED[5:] if pieces[-1].endswith(b"/") else SMUGGLED)
+            assert client.response().json()["target"] == "/smuggled"
+
+
+def test_chunk_extension_flood(proxy):
+    """Within the bounds it is only work, and nothing of it is passed on."""
+    body = b"".join(b"1;%s\r\nx\r\n" % (b"e" * 63) for _ in range(5000)) + b"0\r\n\r\n"
+    assert [r.status for r in exchange(proxy.port, chunks(body) + get(b"Connection: close"))] == [200, 200]
+    assert proxy.upstream.requests[0].body == b"x" * 5000
+    assert b"eee" not in proxy.upstream.received
+
+
+@pytest.mark.parametrize("target", [b"/a;x=/../b", b"/a/..;/b", b"/a/.;/b", b"/a/%2e%2e/b", b"/a/%2E./b", b"//a//b", b"/a%2Fb", b"/a\\..\\b",
+                                    b"/a/%5c../b", b"/%2e%2e%2f%2e%2e", b"/a/..", b"/a/../../b", b"/a#/../b", b"/a?/../b", b"/./a/."])
+def test_one_path_is_routed_by_and_forwarded(proxy, target):
+    """No dot segment is left for the upstream to resolve into another path than the one that was routed by."""
+    assert exchange(proxy.port, get(b"Connection: close", line=b"GET " + target + b" HTTP/1.1"))[0].status == 200
+    path = one_request(proxy).target.partition("?")[0]
+    assert path.startswith("/") and "\\" not in path and "#" not in path
+    assert not {".", ".."} & set(path.split("/"))
+    assert proxy.fetch(path).json()["target"] == path  # a second pass changes nothing
+
+
+# ---- fields
+
+def test_connection_options_take_no_field_that_matters(proxy):
+    """The request's framing and where it came from are not the client's to hide."""
+    names = ["host", "content-length", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id",
+             "x-envoy-external-address"]
+    for option in (*names, ", ".join(names), "close, " + " ,".join(names).upper()):
+        proxy.upstream.reset()
+        responses = exchange(proxy.port, post(
+            b"Connection: " + option.encode(), b"Content-Length: 3", b"X-Forwarded-For: 192.0.2.1",
+            b"X-Forwarded-Host: before.test", body=b"abc") + get(b"Connection: close"))
+        assert {r.status for r in responses} == {200}
+        sent = proxy.upstream.requests[0]
+        assert (sent.body, sent.header("host")) == (b"abc", "a.test")
+        assert sent.header("x-forwarded-for").replace(" ", "") == "192.0.2.1,127.0.0.1"
+        assert sent.header("x-forwarded-host") == "before.test"
+        assert sent.header("x-forwarded-proto") == "http" and len(sent.header("x-request-id")) == 36
+        assert sent.header("x-envoy-external-address") == "127.0.0.1"
+
+
+def test_many_connection_fields_all_count(proxy):
+    fields = [(b"Connection: x-hop-%d" % i, b"X-Hop-%d: secret" % i) for i in range(40)]
+    responses = exchange(proxy.port, get(*itertools.chain(*fields), b"Connection: close"))
+    assert [r.status for r in responses] == [200]
+    assert b"secret" not in proxy.upstream.received and b"x-hop" not in proxy.upstream.received
+
+
+@pytest.mark.parametrize("name", ["X_Forwarded_For", "x-forwarded_proto", "X_Forwarded_Client_Cert", "x_request_id", "x_envoy_retry_on",
+                                  "X_Envoy_Upstream_Rq_Timeout_Ms", "Content_Length", "Transfer_Encoding", "content_Length"])
+def test_underscores_imitate_nothing(proxy, name):
+    """HTTP_X_FORWARDED_FOR is what X_Forwarded_For becomes in a CGI variable; other underscores are left alone."""
+    responses = exchange(proxy.port, get(name.encode() + b": 77", b"user_id: 5", b"Connection: close"))
+    assert [r.status for r in responses] == [200]
+    sent = one_request(proxy)
+    assert not any("_" in n for n, _ in sent.headers if n != "user_id") and sent.header("user_id") == "5"
+    assert b"77" not in [v.encode() for _, v in sent.headers]
+
+
+def test_two_hosts_one_request(serve, upstream):
+    """A target's authority is what is routed by, whatever Host says (RFC 9112 section 3.2.2)."""
+    gateway = serve(d.gateway(), d.virtual_service(d.rule(headers={"request": {"set": {"x-host": "b"}}}), name="b", hosts=["b.test"]),
+                    d.virtual_service(d.rule(), name="a", hosts=["a.test"]), *d.backend(upstream.port))
+    with Client(gateway.port) as client:
+        client.send(get(line=b"GET http://b.test/ HTTP/1.1"))
+        assert client.response().status == 200
+        client.send(get(line=b"GET http://c.test/ HTTP/1.1"))
+        assert client.response().status == 404
+    sent, = upstream.requests
+    assert (sent.header("x-host"), sent.header("host")) == ("b", "b.test")
+    assert sent.target == "/" and b"a.test" not in upstream.received
+
+
+# ---- upgrades
+
+def upgrade(value, *fields, connection=b"Upgrade", line=b"GET / HTTP/1.1"):
+    return get(b"Connection: " + connection, b"Upgrade: " + value, *fields, line=line)
+
+
+H2C = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+NOT_PASSED_ON = {
+    "h2c": upgrade(b"h2c", b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA", connection=b"Upgrade, HTTP2-Settings"),
+    "h2c-unnamed-settings": upgrade(b"h2c", b"HTTP2-Settings: AAMAAABk"),
+    "h2c-case": upgrade(b"H2C", connection=b"uPGRADE"),
+    "h2c-with-websocket": upgrade(b"websocket, h2c"), "websocket-with-h2c": upgrade(b"h2c, websocket"),
+    "two-fields": upgrade(b"h2c", b"Upgrade: websocket"), "tls": upgrade(b"TLS/1.2"), "http2": upgrade(b"HTTP/2.0"),
+    "versioned": upgrade(b"websocket/13"), "empty": upgrade(b""), "connect-ip": upgrade(b"connect-ip"),
+    "http10": upgrade(b"websocket", line=b"GET / HTTP/1.0", connection=b"keep-alive, upgrade"),
+    "post": upgrade(b"websocket", b"Content-Length: 0", line=b"POST / HTTP/1.1"),
+    "head": upgrade(b"websocket", line=b"OPTIONS / HTTP/1.1"),
+    "unnamed": get(b"Upgrade: websocket"), "connection-elsewhere": get(b"Upgrade: websocket", b"Connection: keep-alive"),
+    "with-body": upgrade(b"websocket", b"Content-Length: 3") + b"abc",
+    "with-chunks": upgrade(b"websocket", b"Transfer-Encoding: chunked") + chunked(b"abc"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_PASSED_ON)
+def test_upgrade_that_is_answered_as_http1(proxy, name):
+    """Only WebSocket's is passed on. What follows is the next request, and an h2c preface is none."""
+    responses = exchange(proxy.port, NOT_PASSED_ON[name] + H2C)
+    fence(proxy)
+    assert [r.status for r in responses] in ([200, 400], [200, 505])
+    first, last = proxy.upstream.requests
+    assert last.target == "/fence"
+    assert not {"upgrade", "http2-settings"} & {n for n, _ in first.headers}
+    assert first.header("connection") in (None, "keep-alive")
+    assert b"PRI" not in proxy.upstream.received and b"\x00\x00" not in proxy.upstream.received
+
+
+@pytest.mark.parametrize("name", ["h2c", "tls", "two-fields", "post"])
+def test_switch_that_was_not_passed_on(proxy, name):
+    """The upstream switches although nobody asked it: no tunnel."""
+    proxy.upstream.handler = lambda c, r: c.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\nraw bytes")
+    responses = exchange(proxy.port, NOT_PASSED_ON[name] + H2C)
+    assert [r.status for r in responses] in ([502, 400], [502, 505])
+    assert b"PRI" not in proxy.upstream.received
+
+
+@pytest.mark.parametrize("answer", [b"Connection: upgrade\r\nUpgrade: h2c\r\n", b"Connection: upgrade\r\n", b"Upgrade: websocket\r\n",
+                                    b"Connection: upgrade\r\nUpgrade: websocket, h2c\r\n"])
+def test_switch_to_something_else(proxy, answer):
+    proxy.upstream.handler = lambda c, r: c.send(b"HTTP/1.1 101 Switching Protocols\r\n" + answer + b"\r\nraw")
+    with proxy.client() as client:
+        client.send(upgrade(b"websocket") + b"early")
+        response = client.response()
+        assert response.status == 502 and b"raw" not in response.body
+    assert b"early" not in proxy.upstream.received
+
+
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content", "403 Forbidden", "426 Upgrade Required", "503 Service Unavailable"])
+def test_upgrade_that_is_not_accepted(proxy, status):
+    """What the client sent on is its next request, and goes by another connection than the one that might
+    have become a tunnel."""
+    bodyless = status.startswith("204")
+    proxy.upstream.handler = lambda c, r: c.send(reply(b"" if bodyless else r.target.encode(), status=status, length=not bodyless))
+    responses = exchange(proxy.port, upgrade(b"websocket") + get(b"Connection: close", line=b"GET /next HTTP/1.1"))
+    assert [r.status for r in responses] == [int(status[:3])] * 2
+    first, second = proxy.upstream.requests
+    assert (first.target, second.target) == ("/", "/next") and first.connection != second.connection
+    assert proxy.upstream.connections[0].pending() == b""
 
 
 # ---- the upstream's answers
@@ -423,6 +616,45 @@ def test_late_extra_bytes_are_given_to_nobody(proxy):
     assert pooled.ended.wait(5)
     proxy.upstream.handler = lambda c, r: c.send(reply(b"next"))
     assert proxy.fetch().body == b"next"
+
+
+def test_another_protocol_of_an_upstream_is_refused_without_waiting(proxy):
+    """A server that speaks first, as MySQL's or SSH's does, and then waits."""
+    for greeting in (b"SSH-2.0-OpenSSH_9.6\r\n", b"\x4a\x00\x00\x00\x0a8.0.36", b"220 mail ESMTP\r\n"):
+        proxy.upstream.handler = lambda c, r, greeting=greeting: c.send(greeting)
+        assert proxy.fetch().status == 502
+
+
+@pytest.mark.parametrize("count", [100, 101])
+def test_interim_responses_are_counted(proxy, count):
+    before = proxy.gateway.metric("upstream_rs_malformed")
+    proxy.upstream.handler = lambda c, r: c.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" * count + reply(b"final"))
+    with proxy.client() as client:
+        for turn in range(2):  # for each response anew
+            client.send(request("/"))
+            statuses = [client.response().status for _ in range(101)]
+            assert statuses == [103] * 100 + [200 if count == 100 else 502]
+    assert proxy.gateway.metric("upstream_rs_malformed") - before == (0 if count == 100 else 2)
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_early_response_then_the_end(proxy, end):
+    """The upstream answers before it has the body and is gone: its answer or an error, and nothing hangs."""
+    proxy.upstream.stream_bodies = True
+
+    def handler(connection, seen):
+        connection.send(reply(b"enough", status="413 Payload Too Large"))
+        (connection.reset if end == "reset" else connection.close)()
+
+    proxy.upstream.handler = handler
+    with proxy.client() as client:
+        client.send(request("/", method="POST", headers=[("Content-Length", "100000000")]) + b"x" * 100_000)
+        response = client.response()
+        assert (response.status, response.body) == (413, b"enough") or response.status == 503
+        assert response.header("connection") == "close"
+    proxy.upstream.reset()
+    assert proxy.fetch().status == 200
+    proxy.gateway.wait_idle()
 
 
 def test_many_interim_responses_are_bounded(proxy):
