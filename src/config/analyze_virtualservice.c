@@ -91,9 +91,33 @@ static void check_destinations(struct analysis *a, const struct virtual_service 
     }
 }
 
+// ---- which routes a server takes: tls ones where TLS passes through, tcp ones of what is left
+
+struct taken {
+    bool tls, tcp, terminated;
+};
+
+static struct taken routes_taken(const struct gateway *g)
+{
+    struct taken t = {0};
+    for (uint32_t i = 0; i < g->server_count; i++) {
+        const struct server *s = &g->servers[i];
+        bool https = s->port.protocol == PROTO_HTTPS;
+        bool tls = (https || s->port.protocol == PROTO_TLS) && s->tls;
+        bool passes = tls && s->tls->mode == TLS_PASSTHROUGH;
+        t.tls = t.tls || passes || (tls && s->tls->mode == TLS_AUTO_PASSTHROUGH);
+        t.terminated = t.terminated || (tls && !passes);
+        t.tcp =
+            t.tcp || (!tls && !server_protocol_is_http(s->port.protocol)) ||
+            (tls && !https && s->tls->mode >= TLS_SIMPLE && s->tls->mode != TLS_AUTO_PASSTHROUGH);
+    }
+    return t;
+}
+
 // ---- hosts of a Gateway. Keys are "ns/host", ns "*" where all may bind.
 
 struct gateway_hosts {
+    struct taken taken;
     struct map exact; // "bookinfo.com"
     struct map wild;  // ".com" of "*.com", "" of "*"
     struct map tails; // every part of a host behind a dot, with the dot: ".example.com", ".com"
@@ -125,6 +149,7 @@ static void add_gateway_host(struct analysis *a, struct gateway_hosts *h, struct
 static struct gateway_hosts *index_gateway(struct analysis *a, const struct gateway *g)
 {
     struct gateway_hosts *h = arena_new(&a->scratch, struct gateway_hosts);
+    h->taken = routes_taken(g);
     map_init(&h->exact, &a->scratch, 8);
     map_init(&h->wild, &a->scratch, 8);
     map_init(&h->tails, &a->scratch, 8);
@@ -180,6 +205,21 @@ static const char *print_hosts(struct analysis *a, const struct string_list *hos
     return arena_printf(&a->scratch, "[%s]", hosts->count ? text : "");
 }
 
+static void check_route_kinds(struct analysis *a, const struct virtual_service *vs,
+                              const struct gateway *g, struct taken t)
+{
+    if (vs->tcp_count && !vs->tls_count && t.tls && !t.tcp)
+        finding_add(a->findings, SEVERITY_ERROR, NULL, vs->tcp[0].pos, &vs->meta,
+                    "a tcp route is not used by the PASSTHROUGH server of Gateway %.*s/%.*s: only "
+                    "tls routes (match sniHosts) are",
+                    SLICE_FMT(g->meta.ns), SLICE_FMT(g->meta.name));
+    if (vs->tls_count && !t.tls && t.terminated)
+        finding_add(a->findings, SEVERITY_ERROR, NULL, vs->tls[0].pos, &vs->meta,
+                    "a tls route is not used by Gateway %.*s/%.*s, which terminates TLS: only tcp "
+                    "routes (protocol TLS) or http routes (HTTPS) are",
+                    SLICE_FMT(g->meta.ns), SLICE_FMT(g->meta.name));
+}
+
 static void check_gateways(struct analysis *a, struct map *indexed,
                            const struct virtual_service *vs)
 {
@@ -200,6 +240,7 @@ static void check_gateways(struct analysis *a, struct map *indexed,
             h = index_gateway(a, g);
             (void)map_put(indexed, key, h);
         }
+        check_route_kinds(a, vs, g, h->taken);
         if (!any_host_in(a, h, vs))
             finding_add(a->findings, SEVERITY_WARNING, "IST0132", ref->pos, &vs->meta,
                         "one or more host %s defined in VirtualService %.*s/%.*s not found in "

@@ -90,6 +90,9 @@ TOLD = {
         '7:5: error: VirtualService istio/bookinfo: domain name "*" invalid (label "*" invalid) [IST0106]',
     "5-7/gateway-http2.yaml": "13:19: warning: Gateway istio/bookinfo-gateway: " + TARGET_PORT,
     "5-12/gateway-grpc-web.yaml": "13:19: warning: Gateway istio/bookinfo-gateway: " + TARGET_PORT,
+    "5-14/vs-nginx-tcp.yaml": # which the tutorial shows not to work
+        "11:5: error: VirtualService istio/nginx: a tcp route is not used by the PASSTHROUGH server "
+        "of Gateway istio/bookinfo-gateway: only tls routes (match sniHosts) are",
     "5-14/gateway-istio-mutual.yaml":
         "15:23: warning: Gateway istio/bookinfo-gateway: ISTIO_MUTUAL TLS cannot have associated "
         "credentialName in Istio; here that secret is the gateway's identity [IST0106]",
