@@ -2,7 +2,9 @@
 // escapes decoded, dot segments removed; `//`, %2F and %5C untouched). Pure; any thread.
 //
 // Done in one pass over the segments: the output never grows beyond the input, because an escape
-// becomes one byte or stays as it is and a dot segment only removes.
+// becomes one byte or stays as it is and a dot segment only removes. Normalising once more changes
+// nothing: a `%` that is no escape must not become one by what is decoded behind it, or an upstream
+// would see another path than the one that was routed.
 #include "route/route.h"
 
 static int hex(unsigned char c)
@@ -34,25 +36,40 @@ static bool is_raw_invalid(unsigned char c)
     return c <= 0x20 || c >= 0x7f;
 }
 
+// `%%32%65` would turn into `%2e`: the `%` at `lone` is escaped itself. There is room, because one
+// of the two digits came from three bytes.
+static size_t keep_lone(char *out, size_t lone, size_t n)
+{
+    bool made =
+        n - lone == 3 && hex((unsigned char)out[n - 2]) >= 0 && hex((unsigned char)out[n - 1]) >= 0;
+    if (!made)
+        return n;
+    memmove(out + lone + 3, out + lone + 1, 2);
+    memcpy(out + lone + 1, "25", 2);
+    return n + 2;
+}
+
 // Copies the segment that begins at *i, decoding, up to a slash or the end; false: answer 400.
 static bool copy_segment(struct slice s, size_t *i, char *out, size_t *n)
 {
+    size_t lone = SIZE_MAX; // the last `%` in out that is no escape
     while (*i < s.len && s.ptr[*i] != '/' && s.ptr[*i] != '\\') {
         unsigned char c = (unsigned char)s.ptr[*i];
         int value = escape_at(s, *i);
         if (value == 0 || is_raw_invalid(c))
             return false;
-        if (value < 0) {
-            out[(*n)++] = (char)c;
-            *i += 1;
-        } else if (is_unreserved((unsigned char)value)) {
-            out[(*n)++] = (char)value;
-            *i += 3;
-        } else {
+        if (value >= 0 && !is_unreserved((unsigned char)value)) {
             memmove(out + *n, s.ptr + *i, 3);
             *n += 3;
             *i += 3;
+            continue;
         }
+        if (value < 0 && c == '%')
+            lone = *n;
+        out[(*n)++] = value < 0 ? (char)c : (char)value;
+        *i += value < 0 ? 1 : 3;
+        if (lone != SIZE_MAX)
+            *n = keep_lone(out, lone, *n);
     }
     return true;
 }

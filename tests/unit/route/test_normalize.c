@@ -21,6 +21,18 @@ static const char *normalized(const char *target)
     return e == OK ? out : "400";
 }
 
+TEST(normalize_makes_no_escape_of_what_was_none)
+{
+    EXPECT_STR(normalized("/a/%%32%65%%32%65/b"), "/a/%252e%252e/b");
+    EXPECT_STR(normalized("/%%34%31"), "/%2541");
+    EXPECT_STR(normalized("/%4%31"), "/%2541");
+    EXPECT_STR(normalized("/%%341"), "/%2541");
+    EXPECT_STR(normalized("/%%%34%31"), "/%%2541");
+    EXPECT_STR(normalized("/%%2F%4"), "/%%2F%4");
+    EXPECT_STR(normalized("/%%7a1"), "/%z1");
+    EXPECT_STR(normalized("/%/%34%31"), "/%/41");
+}
+
 TEST(normalize_removes_dot_segments)
 {
     EXPECT_STR(normalized("/"), "/");
