@@ -1,6 +1,5 @@
 // `sluice analyze`: reads and compiles the documents, prints every finding. Main thread.
 #include "admin/cli.h"
-#include "core/check.h"
 #include "route/regex.h"
 #include <stdlib.h>
 

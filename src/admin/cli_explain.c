@@ -2,7 +2,6 @@
 // each step. Offline; the same functions as the gateway itself uses. Main thread.
 #include "admin/cli.h"
 #include "core/check.h"
-#include "core/clock.h"
 #include "route/regex.h"
 #include <stdlib.h>
 

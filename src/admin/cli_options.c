@@ -84,14 +84,16 @@ static bool set_ns(struct parse *p, const char *v)
 }
 
 // Grows an arena array by one; old copies stay in the arena, which is as short as a command line.
+// NOLINTBEGIN(bugprone-macro-parentheses): type is a type
 #define APPEND(o, array, count, type, value)                       \
     do {                                                           \
         type *grown = arena_array(&(o)->arena, type, (count) + 1); \
         if (count)                                                 \
             memcpy(grown, array, sizeof(type) * (count));          \
         grown[(count)++] = value;                                  \
-        array = grown;                                             \
+        (array) = grown;                                           \
     } while (0)
+// NOLINTEND(bugprone-macro-parentheses)
 
 static bool set_file(struct parse *p, const char *v)
 {

@@ -3,7 +3,6 @@
 #include "admin/cli.h"
 #include "admin/control.h"
 #include "core/check.h"
-#include "core/clock.h"
 #include "core/selfcheck.h"
 #include "route/regex.h"
 #include <errno.h>

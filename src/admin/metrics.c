@@ -2,7 +2,6 @@
 // next to it, never torn. Owns nothing. Control thread, which is the registry's only writer.
 #include "admin/metrics.h"
 #include "admin/access_log.h"
-#include "core/clock.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/resource.h>

@@ -2,6 +2,7 @@
 // twins). Equal matches are found by their canonical text, overlapping prefixes by a walk over the
 // sorted prefixes with a stack of what covers the current one: n log n. Control thread.
 #include "config/analysis.h"
+#include "core/check.h"
 #include <stdlib.h>
 
 // ---- canonical text of a match, in a buffer that grows
@@ -158,6 +159,7 @@ static void check_equal(struct analysis *a, const struct metadata *object, const
         if (!r->match_count)
             open = r;
         for (uint32_t k = 0; !open && k < r->match_count; k++) {
+            check(r->http || r->l4);
             struct slice text = r->http ? http_text(a, &t, &r->http[k]) : l4_text(a, &t, &r->l4[k]);
             const struct rule *before = map_get(&seen, text);
             if (!before) {

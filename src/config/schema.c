@@ -331,7 +331,7 @@ static void read_scalar(struct reader *r, const struct field *f, const struct ya
         break;
     case FIELD_TRISTATE:
         if (read_bool(r, node, path, &b))
-            *(int8_t *)at = b;
+            *(int8_t *)at = (int8_t)b;
         break;
     case FIELD_U32:
         if (schema_read_int(r, node, path, 0, UINT32_MAX, &v))

@@ -3,7 +3,6 @@
 #include "config/rules.h"
 #include "config/validate.h"
 #include "core/map.h"
-#include <math.h>
 
 static void check_percent(struct reader *r, struct pos pos, int32_t value)
 {

@@ -4,7 +4,7 @@
 #include "config/schema.h"
 
 void validate_http_route(struct reader *r, const struct load_options *options,
-                         const struct http_route *route, bool in_delegate, const char *mesh);
+                         const struct http_route *h, bool in_delegate, const char *mesh);
 void check_destination(struct reader *r, const struct destination *d);
 // "@request.auth.claims.x" or "@request.auth.claims[x]": a claim of the JWT, not a header.
 bool is_jwt_claim(struct slice header);

@@ -3,6 +3,7 @@
 // exceeds YAML_MAX_NODES, so that walking a tree with aliases is bounded; an alias only
 // ever names a finished node, so there are no cycles. Control thread.
 #include "config/yaml.h"
+#include "core/check.h"
 #include "core/map.h"
 #include <yaml.h>
 
@@ -147,6 +148,7 @@ static enum err read_sequence(struct builder *b, uint32_t depth, struct yaml_nod
         if (e != OK)
             return e;
         n->items = grow(b, n->items, n->count, &cap, sizeof(*n->items));
+        check(child);
         n->items[n->count++] = child;
         n->weight += child->weight;
     }
@@ -259,6 +261,7 @@ static enum err read_mapping(struct builder *b, uint32_t depth, struct yaml_node
         if (e != OK)
             return e;
         n->pairs = grow(b, n->pairs, n->count, &cap, sizeof(*n->pairs));
+        check(pair.value);
         n->pairs[n->count++] = pair;
         n->weight += pair.value->weight;
     }

@@ -177,9 +177,9 @@ void bufring_unwait(struct bufring *b, struct bufring_waiter *w)
 // As many as there are buffers: waking more would only have them fail again.
 static void wake_starved(struct bufring *b)
 {
-    struct list_node *n;
     for (uint32_t room = b->count - b->out; room > 0; room--) {
-        if (!(n = list_pop_head(&b->starved)))
+        struct list_node *n = list_pop_head(&b->starved);
+        if (!n)
             return;
         struct bufring_waiter *w = container_of(n, struct bufring_waiter, link);
         w->ready(w);

@@ -29,6 +29,7 @@ static inline void list_insert_tail(struct list_node *head, struct list_node *n)
 {
     n->prev = head->prev;
     n->next = head;
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): list_init ran before
     head->prev->next = n;
     head->prev = n;
 }
@@ -69,8 +70,10 @@ static inline void list_splice_tail(struct list_node *to, struct list_node *from
     list_init(from);
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): pos and tmp are names
 #define list_for_each(pos, head) \
     for (struct list_node *pos = (head)->next; pos != (head); pos = pos->next)
 #define list_for_each_safe(pos, tmp, head)                                      \
     for (struct list_node *pos = (head)->next, *tmp = pos->next; pos != (head); \
          pos = tmp, tmp = pos->next)
+// NOLINTEND(bugprone-macro-parentheses)

@@ -1,7 +1,6 @@
 // Receiving half of a connection: one multishot receive, re-armed in tcp_recv_arm only. It is
 // in the kernel, or the connection waits for buffers, or it must not receive (paused,
 // end of stream, failed, closing). Worker's thread.
-#include "core/check.h"
 #include "core/tcp.h"
 #include "core/tcp_parts.h"
 #include <errno.h>

@@ -37,9 +37,8 @@ void tcp_send_next(struct tcp *t)
     }
     struct tcp_pools *pools = container_of(t->out.chunks, struct tcp_pools, chunks);
     struct iovec first[2];
-    struct tcp_msg *m;
-    // No message block left: piece by piece is slower, but goes on.
-    if (bufq_peek(&t->out, first, 2) == 1 || !(m = pool_get(&pools->msgs))) {
+    struct tcp_msg *m = bufq_peek(&t->out, first, 2) > 1 ? pool_get(&pools->msgs) : NULL;
+    if (!m) { // one piece, or no message block left: piece by piece is slower, but goes on
         send_one(t, &first[0]);
         return;
     }

@@ -1,7 +1,6 @@
 // Receiving side of h1_client: bytes -> response heads, bodies, trailers. Bytes that nobody asked
 // for (an idle connection, or after a complete response) end the connection: they may never reach
 // the next request's client. A slice's reference is given back at the end of feed().
-#include "core/check.h"
 #include "proto/h1_client_internal.h"
 
 // 1xx heads before the response itself; each costs the client's output queue, whoever reads slowly.

@@ -2,7 +2,6 @@
 // call only looks for it from where the last one stopped. Field values are scanned sixteen
 // bytes at a time for what ends or spoils them. No state, any thread.
 #include "proto/h1_parse.h"
-#include "core/check.h"
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif

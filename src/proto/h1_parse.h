@@ -8,6 +8,7 @@
 enum h1_error { // what to answer
     H1_OK = 0,
     H1_BAD_REQUEST = 400,
+    H1_TIMEOUT = 408,
     H1_TOO_LARGE = 431,
     H1_NOT_IMPLEMENTED = 501,
     H1_VERSION = 505,

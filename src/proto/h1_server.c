@@ -89,7 +89,7 @@ static void on_timer(struct timer *t, uint64_t now_ns)
     }
     if (s->rx == SERVER_RX_HEAD) {
         worker_count(s->tcp.worker, downstream_rq_header_timeout);
-        h1_server_refuse(s, (enum h1_error)408, "http1.request_header_timeout");
+        h1_server_refuse(s, H1_TIMEOUT, "http1.request_header_timeout");
         return;
     }
     idle_or_busy(s);

@@ -1,7 +1,6 @@
 // HTTP vocabulary: constant tables, no state, any thread.
 #include "proto/http.h"
 #include <stdio.h>
-#include <strings.h>
 #include <time.h>
 
 static const struct slice field_names[FIELD_COUNT] = {[FIELD_OTHER] = {"", 0},

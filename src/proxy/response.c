@@ -1,6 +1,5 @@
 // The upstream's response on its way to the client, back-pressure, and the end of an exchange:
 // counted, logged, its snapshot released.
-#include "core/check.h"
 #include "proxy/proxy_internal.h"
 
 static void fail_downstream(struct exchange *x)

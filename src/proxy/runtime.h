@@ -71,13 +71,13 @@ struct runtime {
 };
 
 // Allocates workers and starts their threads; no listener yet. ERR_IO with a logged sentence.
-enum err runtime_start(struct runtime *g, const struct runtime_config *cfg) must_use;
+enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg) must_use;
 // Reads the documents, compiles, publishes. ERR_INVALID keeps what was; findings go to `out`.
-enum err runtime_load(struct runtime *g, struct findings *out) must_use;
-void runtime_reclaim(struct runtime *g); // frees snapshots nobody reads any more; call regularly
-void runtime_drain(struct runtime *g);   // stops accepting, ends keep-alive
-bool runtime_drained(const struct runtime *g); // no client connection is left
-void runtime_stop(struct runtime *g);          // stops and joins the workers, frees everything
+enum err runtime_load(struct runtime *rt, struct findings *out) must_use;
+void runtime_reclaim(struct runtime *rt); // frees snapshots nobody reads any more; call regularly
+void runtime_drain(struct runtime *rt);   // stops accepting, ends keep-alive
+bool runtime_drained(const struct runtime *rt); // no client connection is left
+void runtime_stop(struct runtime *rt);          // stops and joins the workers, frees everything
 
 // The sum over all workers; any thread.
-uint64_t runtime_counter(const struct runtime *g, enum counter_id id);
+uint64_t runtime_counter(const struct runtime *rt, enum counter_id id);

@@ -3,7 +3,6 @@
 // it may be read at any time, whatever the RCU phase; the published pointer is read only
 // between rcu_online and the next quiescent state (on_turn).
 #include "core/check.h"
-#include "core/log.h"
 #include "proxy/proxy_internal.h"
 #include "proxy/runtime_internal.h"
 #include <stdlib.h>

@@ -128,6 +128,7 @@ static void node_split(struct prefix_tree *t, const struct key *keys, const stru
         while (end < p->end && keys[end].path.ptr[depth] == byte)
             end++;
         t->first_bytes[*queued] = (unsigned char)byte;
+        // NOLINTNEXTLINE(clang-analyzer-security.ArrayBound): see prefix_tree_build for the bound
         queue[*queued] = (struct pending){*queued, at, end, depth};
         (*queued)++;
         node->child_count++;

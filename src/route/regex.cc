@@ -6,7 +6,6 @@
 
 #include <cstdio>
 #include <cstring>
-#include <new>
 #include <string>
 
 extern "C" {
@@ -88,7 +87,7 @@ extern "C" enum err regex_replace_all(struct regex *re, uint32_t worker, struct 
     RE2::GlobalReplace(&s, *instance(re, worker), piece(rewrite));
     if (s.size() > cap)
         return ERR_LIMIT;
-    memcpy(out, s.data(), s.size());
+    memcpy(out, s.data(), s.size()); // NOLINT(bugprone-not-null-terminated-result): has a length
     *len = s.size();
     return OK;
 }

@@ -1,6 +1,5 @@
 // Choosing an endpoint: least request by the power of two choices (Mitzenmacher 2001; Envoy's
 // default), round robin, random; all weighted. Per worker, no shared state.
-#include "core/check.h"
 #include "upstream/cluster.h"
 
 static struct endpoint *by_weight(const struct upstream_cluster *c, uint32_t draw)
