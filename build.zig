@@ -4,11 +4,13 @@
 //!   zig build unit           unit-ROOM test programs
 //!   zig build sim            the simulation
 //!   zig build fuzz           fuzz targets (with -Dfuzz: libFuzzer, else corpus replay)
+//!   zig build lint           the flags that tools/lint.py hands to clang-tidy
 //!   zig build bench-tools    load generator, backend, bare relay, micro-benchmarks
 //! Options: -Ddeps=DIR -Dsanitize=none|address|undefined|thread -Dfuzz -Doptimize=… -Dtarget=…
 //! `./dev` calls these with the right folders; see CONTRIBUTING.md.
 const std = @import("std");
 const ctx = @import("build/context.zig");
+const lint = @import("build/lint.zig");
 const rooms = @import("build/rooms.zig");
 const tests = @import("build/tests.zig");
 const Libs = @import("build/libs.zig").Libs;
@@ -35,6 +37,7 @@ pub fn build(b: *std.Build) void {
     tests.unit(c, libs, all, b.step("unit", "build the unit tests"));
     tests.sim(c, libs, b.step("sim", "build the simulation"));
     tests.fuzz(c, libs, all, fuzzer, b.step("fuzz", "build the fuzz targets"));
+    lint.flags(c, libs, b.step("lint", "write the flags for clang-tidy"));
     const bench = b.step("bench-tools", "build the benchmark's programs");
     tests.programs(c, libs, all, "bench/load", "bench-", bench);
     tests.programs(c, libs, all, "bench/micro", "micro-", bench);
