@@ -1,8 +1,8 @@
-// demo_backend: the bookinfo services behind `./dev run`, all in one small epoll server on loopback:
-// productpage on --port, then details, ratings, reviews v1, v2 and v3 on the five ports after it.
-// Each answer names who gave it (x-demo-backend). One thread. A connection has one fixed buffer for
-// what comes in, and answers are small enough for the socket's own buffer: one that does not fit,
-// like a request head that does not, ends the connection.
+// demo_backend: the bookinfo services behind `./dev run`, all in one small epoll server on
+// loopback: productpage on --port, then details, ratings, reviews v1, v2 and v3 on the five ports
+// after it. Each answer names who gave it (x-demo-backend). One thread. A connection has one fixed
+// buffer for what comes in, and answers are small enough for the socket's own buffer: one that does
+// not fit, like a request head that does not, ends the connection.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@ enum { IN_MAX = 16384, OUT_MAX = 65536, SERVICES = 6 };
 
 struct request {
     const char *path;
-    const char *fields;  // header lines, each ended by CRLF, then a NUL
+    const char *fields; // header lines, each ended by CRLF, then a NUL
 };
 
 struct text {
@@ -39,7 +39,7 @@ struct connection {
     const struct service *service;
     bool listening;
     int fd;
-    size_t len, skip;  // bytes in `in`, bytes of a request body still to be thrown away
+    size_t len, skip; // bytes in `in`, bytes of a request body still to be thrown away
     char in[IN_MAX + 1];
 };
 
@@ -102,7 +102,7 @@ static const char page_tail[] =
 static bool added_by_gateway(const char *field)
 {
     static const char *const prefixes[] = {"x-forwarded-", "x-request-id", "x-envoy-",
-                                           "x-demo-route", "via:", "forwarded:"};
+                                           "x-demo-route", "via:",         "forwarded:"};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (strncasecmp(field, prefixes[i], strlen(prefixes[i])) == 0)
             return true;
@@ -164,8 +164,9 @@ static bool ratings(const struct service *s, const struct request *r, struct tex
 
 static bool reviews(const struct service *s, const struct request *r, struct text *out)
 {
-    put(out, "{\"id\": 0, \"version\": \"%s\", \"text\": \"An extremely entertaining play.\", "
-             "\"stars\": \"%s\"}\n",
+    put(out,
+        "{\"id\": 0, \"version\": \"%s\", \"text\": \"An extremely entertaining play.\", "
+        "\"stars\": \"%s\"}\n",
         s->name + strlen("reviews-"), s->stars);
     return starts(r->path, "/reviews");
 }
@@ -199,7 +200,8 @@ static bool respond(struct connection *c, const struct request *r, bool head_onl
         body.len = 0;
         put(&body, "{\"error\": \"%s has nothing at %s\"}\n", c->service->name, r->path);
     }
-    put(&all, "HTTP/1.1 %s\r\ncontent-type: %s\r\ncontent-length: %zu\r\nx-demo-backend: %s\r\n\r\n",
+    put(&all,
+        "HTTP/1.1 %s\r\ncontent-type: %s\r\ncontent-length: %zu\r\nx-demo-backend: %s\r\n\r\n",
         found ? "200 OK" : "404 Not Found", media_type(&body), body.len, c->service->name);
     if (!head_only) {
         memcpy(all.data + all.len, body.data, body.len < OUT_MAX - all.len ? body.len : 0);
@@ -223,7 +225,7 @@ static const char *field(const char *fields, const char *name)
 // Answers the request whose head is in[0..len): false if the connection is to end.
 static bool serve_one(struct connection *c, size_t len)
 {
-    c->in[len - 2] = '\0';  // keeps the CRLF of the last field
+    c->in[len - 2] = '\0'; // keeps the CRLF of the last field
     char *line_end = strstr(c->in, "\r\n"), *path = strchr(c->in, ' ');
     if (line_end == NULL || path == NULL || path > line_end)
         return false;
