@@ -137,8 +137,10 @@ void listener_start(struct listener *l, struct worker *w, int fd)
 
 void listener_pause(struct listener *l)
 {
+    if (l->closing) // the timer may be the close's
+        return;
     timer_cancel(&l->worker->timers, &l->resume); // the owner's wish outlives a back-off
-    if (l->paused || l->closing)
+    if (l->paused)
         return;
     l->paused = true;
     if (l->accept.inflight)

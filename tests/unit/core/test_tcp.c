@@ -451,3 +451,17 @@ TEST(listener_pauses_and_resumes)
     no_client();
     tear_down();
 }
+
+// Its close waits for a timer then, which a pause must not take away.
+TEST(listener_paused_again_while_it_closes_still_closes)
+{
+    REQUIRE(set_up(16));
+    listener_pause(&listener);
+    UNTIL(!listener.accept.inflight);
+    listener_close(&listener);
+    listener_pause(&listener);
+    UNTIL(listener_closed);
+    EXPECT(listener_closed);
+    no_client();
+    tear_down();
+}
