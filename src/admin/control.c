@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define IDLE_MS 1000
+#define MEMORY_MS 100 // while there is a limit on memory
 #define RECLAIM_MS 20 // while an old snapshot is still in use
 #define DRAIN_MS 20
 #define FINDINGS_LOGGED 100
@@ -193,7 +194,11 @@ static void follow_documents(struct control *c)
 
 static int wait_ms(const struct control *c)
 {
-    int limit = c->ending ? DRAIN_MS : c->cfg.runtime->retired ? RECLAIM_MS : IDLE_MS;
+    const struct runtime *rt = c->cfg.runtime;
+    int limit = c->ending                              ? DRAIN_MS
+                : rt->retired                          ? RECLAIM_MS
+                : atomic_load(&rt->memory_limit_bytes) ? MEMORY_MS
+                                                       : IDLE_MS;
     return watch_wait_ms(c->cfg.watch, now_ms(), limit);
 }
 
@@ -207,6 +212,7 @@ int control_run(const struct control_config *cfg)
             take_signals(&c);
         follow_documents(&c);
         runtime_reclaim(cfg->runtime);
+        runtime_watch_memory(cfg->runtime);
         check_drained(&c);
     }
     return 0;

@@ -103,6 +103,14 @@ static void process(struct text *out, const struct metrics *m)
     one(out, "sluice_ready", "gauge", "1 while /healthz/ready answers 200",
         atomic_load(&rt->ready) && !atomic_load(&rt->draining));
     one(out, "sluice_draining", "gauge", "1 once draining has begun", atomic_load(&rt->draining));
+    one(out, "sluice_downstream_cx_limit", "gauge", "client connections allowed at a time",
+        rt->cfg.max_connections);
+    one(out, "sluice_memory_limit_bytes", "gauge",
+        "the control group's limit or RLIMIT_AS, whichever is tighter; 0 = none",
+        atomic_load(&rt->memory_limit_bytes));
+    one(out, "sluice_memory_shed", "gauge",
+        "0 nothing, 1 connections are shed (95 % of the limit), 2 requests are (98 %)",
+        atomic_load(&rt->shed));
     one(out, "sluice_access_log_dropped", "counter",
         "access log lines lost to a slow disk or reader",
         m->access_log ? access_log_dropped(m->access_log) : 0);

@@ -11,6 +11,7 @@
     X(downstream_cx_total, C, "client connections accepted")                                  \
     X(downstream_cx_active, G, "client connections open")                                     \
     X(downstream_cx_overflow, C, "client connections refused by a connection limit")          \
+    X(downstream_cx_listener_overflow, C, "client connections refused by a listener's share") \
     X(downstream_cx_idle_timeout, C, "client connections closed for being idle")              \
     X(downstream_cx_destroy_remote, C, "client connections closed or reset by the client")    \
     X(downstream_rx_bytes, C, "bytes received from clients")                                  \
@@ -21,6 +22,9 @@
     X(downstream_rq_malformed, C, "requests refused as malformed (400)")                      \
     X(downstream_rq_head_too_large, C, "requests refused for head size or field count (431)") \
     X(downstream_rq_rejected_memory, C, "requests refused for lack of pool memory (503)")     \
+    X(shed_listener_paused, C, "listeners paused for lack of memory (95 %)")                  \
+    X(shed_cx_idle, C, "idle client connections closed for lack of memory (95 %)")            \
+    X(shed_rq, C, "requests answered 503 for lack of memory (98 %)")                          \
     X(upstream_cx_total, C, "connections opened to upstreams")                                \
     X(upstream_cx_active, G, "connections open to upstreams")                                 \
     X(upstream_cx_connect_fail, C, "connection attempts to upstreams that failed")            \

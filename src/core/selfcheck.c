@@ -131,11 +131,15 @@ static void check_ring(struct selfcheck *c)
             "very fast sender may delay others a little.");
 }
 
-// Two descriptors for a proxied connection, and some for listeners, files and logs.
-static void check_descriptors(struct selfcheck *c, uint64_t connections)
+uint64_t selfcheck_connections(uint64_t open_files, uint32_t workers)
+{
+    uint64_t own = 64 + 8ull * workers;
+    return open_files > own + 32 ? (open_files - own) / 2 : 16;
+}
+
+static void check_descriptors(struct selfcheck *c, const struct selfcheck_wants *wants)
 {
     struct rlimit l;
-    uint64_t want = connections * 2 + 64;
     if (getrlimit(RLIMIT_NOFILE, &l) < 0)
         return;
     if (l.rlim_cur < l.rlim_max) {
@@ -143,20 +147,20 @@ static void check_descriptors(struct selfcheck *c, uint64_t connections)
         if (setrlimit(RLIMIT_NOFILE, &l) < 0)
             getrlimit(RLIMIT_NOFILE, &l);
     }
-    unsigned long long have = l.rlim_cur;
+    unsigned long long have = l.rlim_cur, enough = selfcheck_connections(have, wants->workers);
     if (have < 256)
         add(c, "open_files", SELFCHECK_MISSING,
             "Only %llu open files are allowed, too few for any traffic. Raise it: ulimit -n 65536, "
             "or LimitNOFILE=1048576 in the systemd unit.",
             have);
-    else if (have < want)
+    else if (enough < wants->connections)
         add(c, "open_files", SELFCHECK_NOTE,
-            "%llu open files are allowed; %llu connections would need %llu. Beyond about %llu "
-            "connections accepting pauses. Raise it: LimitNOFILE=1048576 in the systemd unit, or "
-            "ulimit -n.",
-            have, (unsigned long long)connections, (unsigned long long)want, (have - 64) / 2);
+            "%llu open files are allowed, which is enough for %llu client connections; more are "
+            "refused. Raise it: LimitNOFILE=1048576 in the systemd unit, or ulimit -n.",
+            have, enough);
     else
-        add(c, "open_files", SELFCHECK_OK, "%llu open files are allowed.", have);
+        add(c, "open_files", SELFCHECK_OK,
+            "%llu open files are allowed, enough for %llu client connections.", have, enough);
 }
 
 // Queues of a worker count against RLIMIT_MEMLOCK, which is each user's, not each process's; with
@@ -223,7 +227,7 @@ void selfcheck_run(struct selfcheck *c, const struct selfcheck_wants *wants)
 {
     c->count = 0;
     check_kernel(c);
-    check_descriptors(c, wants->connections); // before anything that opens some
+    check_descriptors(c, wants); // before anything that opens some
     check_ring(c);
     check_locked_memory(c, wants->workers);
     check_ktls(c, wants->ktls);

@@ -36,6 +36,9 @@ struct selfcheck_wants {
 
 // Raises the soft limit on descriptors to the hard one on the way.
 void selfcheck_run(struct selfcheck *c, const struct selfcheck_wants *wants);
+// Client connections that the limit on open files allows: two descriptors each, and some for
+// listeners, rings, files and logs.
+uint64_t selfcheck_connections(uint64_t open_files, uint32_t workers);
 // A sentence for the error number with which a worker or its ring could not be made.
 void selfcheck_explain_start(int error, char *out, size_t cap);
 bool selfcheck_passed(const struct selfcheck *c);           // no item is SELFCHECK_MISSING

@@ -248,14 +248,18 @@ static void on_closed(struct tcp *t)
 
 // ---- drain
 
-void h1_server_drain_all(struct h1_server_pools *p)
+uint32_t h1_server_drain_all(struct h1_server_pools *p)
 {
+    uint32_t closed = 0;
     list_for_each_safe (n, tmp, &p->all) {
         struct h1_server *s = container_of(n, struct h1_server, link);
         s->draining = true;
-        if (s->rx == SERVER_RX_IDLE)
+        if (s->rx == SERVER_RX_IDLE) {
             h1_server_close_soon(s);
+            closed++;
+        }
     }
+    return closed;
 }
 
 void h1_server_close_all(struct h1_server_pools *p)

@@ -5,12 +5,17 @@
 #include "core/tcp.h"
 #include "proto/exchange.h"
 
+// What the runtime sets (DESIGN.md section 5).
+#define H1_SERVER_HEAD_TIMEOUT_NS (30 * NS_PER_S)
+#define H1_SERVER_IDLE_TIMEOUT_NS (3600 * NS_PER_S)
+#define H1_SERVER_STALL_TIMEOUT_NS (300 * NS_PER_S)
+
 struct h1_server_config {
     const struct exchange_handler *handler;
     size_t proxy_bytes;
-    uint64_t idle_timeout_ns;  // between requests, default 1 h
-    uint64_t head_timeout_ns;  // for a request head, default 30 s
-    uint64_t stall_timeout_ns; // a body or a response that does not move, default 5 min
+    uint64_t idle_timeout_ns;  // between requests
+    uint64_t head_timeout_ns;  // for a request head
+    uint64_t stall_timeout_ns; // a body or a response that does not move
     void *owner;               // what accepted it (struct proxy_listener), for the handler
     void (*on_closed)(void *owner, struct worker *w); // connection is gone: counts
 };
@@ -28,7 +33,7 @@ void h1_server_pools_fini(struct h1_server_pools *p);
 // Takes over fd. false at the cap (fd is closed then). cfg must outlive the connection.
 bool h1_server_accept(struct worker *w, struct h1_server_pools *p,
                       const struct h1_server_config *cfg, int fd);
-// Ends keep-alive: idle connections close now, the others after their response.
-void h1_server_drain_all(struct h1_server_pools *p);
+// Ends keep-alive: idle connections close now (returns how many), the others after their response.
+uint32_t h1_server_drain_all(struct h1_server_pools *p);
 void h1_server_close_all(struct h1_server_pools *p); // at once
 void *h1_server_owner(const struct exchange *x);     // cfg->owner of x->down

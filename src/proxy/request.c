@@ -263,10 +263,23 @@ static void route_request(struct exchange *x)
         proxy_reply(x, 404, none, FLAG_NO_ROUTE, "route_not_found");
 }
 
+// Memory is short: the connection ends after this, at worst without the request being served.
+static bool shed(struct exchange *x)
+{
+    x->drop_connection = true;
+    if (proxy_of(x)->pw->shed < SHED_REQUESTS)
+        return false;
+    worker_count(x->worker, shed_rq);
+    proxy_reply(x, 503, SLICE("overloaded"), FLAG_OVERLOAD, "overload_manager");
+    return true;
+}
+
 void proxy_request_head(struct exchange *x, bool end)
 {
     const struct slice none = {NULL, 0};
     begin(x);
+    if (unlikely(proxy_of(x)->pw->shed != SHED_NOTHING) && shed(x))
+        return;
     if (!end)
         x->upgrade = false; // an upgrade with a body is passed on as a plain request
     if (slice_eq(x->request.method, SLICE("CONNECT"))) {

@@ -12,18 +12,19 @@
 #include "proxy/runtime_internal.h"
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define BACKLOG 4096
 
 // ---- messages to a worker
 
-enum task { TASK_WAKE, TASK_ADD_LISTENER, TASK_REMOVE_LISTENER, TASK_DRAIN };
+enum task { TASK_WAKE, TASK_ADD_LISTENER, TASK_REMOVE_LISTENER, TASK_DRAIN, TASK_SHED };
 
 struct task_message {
     struct message message;
     enum task task;
-    uint32_t listener_id;
+    uint32_t number; // of a listener, or enum shed
     int fd;
 };
 
@@ -36,13 +37,16 @@ static void deliver(struct message *m, void *worker)
         if (pw->draining || pw->stopping)
             close(t->fd);
         else
-            runtime_worker_add_listener(pw, t->listener_id, t->fd);
+            runtime_worker_add_listener(pw, t->number, t->fd);
         break;
     case TASK_REMOVE_LISTENER:
-        runtime_worker_remove_listener(pw, t->listener_id);
+        runtime_worker_remove_listener(pw, t->number);
         break;
     case TASK_DRAIN:
         runtime_worker_drain(pw);
+        break;
+    case TASK_SHED:
+        runtime_worker_shed(pw, (enum shed)t->number);
         break;
     default: // the turn that follows adopts the snapshot
         break;
@@ -50,21 +54,36 @@ static void deliver(struct message *m, void *worker)
     free(t);
 }
 
-static void tell(struct proxy_worker *pw, enum task task, uint32_t listener_id, int fd)
+static void tell(struct proxy_worker *pw, enum task task, uint32_t number, int fd)
 {
     struct task_message *t = calloc(1, sizeof(*t));
     check(t);
-    *t = (struct task_message){{NULL, deliver}, task, listener_id, fd};
+    *t = (struct task_message){{NULL, deliver}, task, number, fd};
     mailbox_send(&pw->worker.mailbox, &t->message);
 }
 
-static void tell_all(struct runtime *rt, enum task task, uint32_t listener_id)
+static void tell_all(struct runtime *rt, enum task task, uint32_t number)
 {
     for (uint32_t i = 0; i < rt->worker_count; i++)
-        tell(rt->workers[i], task, listener_id, -1);
+        tell(rt->workers[i], task, number, -1);
+}
+
+void runtime_tell_shed(struct runtime *rt, enum shed level)
+{
+    tell_all(rt, TASK_SHED, level);
 }
 
 // ---- start
+
+// As many as descriptors suffice for, within what pools can number.
+static uint32_t connections_by_descriptors(uint32_t workers)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+        return 1024;
+    uint64_t n = selfcheck_connections(l.rlim_cur, workers);
+    return n < 4u << 20 ? (uint32_t)n : 4u << 20;
+}
 
 static void default_config(struct runtime_config *c)
 {
@@ -73,13 +92,13 @@ static void default_config(struct runtime_config *c)
     if (c->workers > RCU_MAX_WORKERS)
         c->workers = RCU_MAX_WORKERS;
     if (!c->head_timeout_ns)
-        c->head_timeout_ns = 30 * NS_PER_S;
+        c->head_timeout_ns = H1_SERVER_HEAD_TIMEOUT_NS;
     if (!c->idle_timeout_ns)
-        c->idle_timeout_ns = 3600 * NS_PER_S;
+        c->idle_timeout_ns = H1_SERVER_IDLE_TIMEOUT_NS;
     if (!c->stall_timeout_ns)
-        c->stall_timeout_ns = 300 * NS_PER_S;
+        c->stall_timeout_ns = H1_SERVER_STALL_TIMEOUT_NS;
     if (!c->max_connections)
-        c->max_connections = 50000;
+        c->max_connections = connections_by_descriptors(c->workers);
 }
 
 enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg)
@@ -213,6 +232,13 @@ static void number_listeners(struct runtime *rt, struct snapshot *s)
         s->listener_by_id[find_record(rt, &s->routes.listeners[i]->addr)] = s->routes.listeners[i];
 }
 
+// Where there are several, none may take the last eighth: the others can still be reached.
+static void share_connections(struct runtime *rt, uint32_t listeners)
+{
+    uint32_t max = rt->cfg.max_connections;
+    atomic_store(&rt->listener_share, listeners > 1 ? max - max / 8 : max);
+}
+
 static void apply_listeners(struct runtime *rt, const struct new_sockets *ns)
 {
     char text[ADDR_TEXT_MAX];
@@ -320,6 +346,7 @@ enum err runtime_load(struct runtime *rt, struct findings *out)
         number_listeners(rt, s);
         register_stats(rt, s);
         s->built_ns = clock_monotonic_ns() - began;
+        share_connections(rt, s->routes.listener_count);
         publish(rt, s);
         apply_listeners(rt, &ns);
         atomic_fetch_add(&rt->reload_successes, 1);

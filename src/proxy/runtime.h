@@ -21,13 +21,19 @@ struct runtime_config {
     uint32_t workers;
     uint64_t drain_time_ns;
     uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns;
-    uint32_t max_connections; // per worker
+    uint32_t max_connections; // of clients, all workers together; 0 = by RLIMIT_NOFILE
     // Called on the worker when an exchange has ended (access log); may be NULL.
     void (*on_exchange_end)(void *arg, uint32_t worker, const struct exchange *x);
     void *on_exchange_end_arg;
 };
 
 struct proxy_listener;
+
+enum shed { SHED_NOTHING, SHED_CONNECTIONS, SHED_REQUESTS }; // see shed.c
+
+// Listeners with a count of connections of their own; one with a higher number has only the limit
+// of all.
+#define RUNTIME_COUNTED_LISTENERS 1024u
 
 struct proxy_worker { // what proxy/ keeps for each worker
     struct worker worker;
@@ -42,7 +48,9 @@ struct proxy_worker { // what proxy/ keeps for each worker
     struct map clusters_by_name;        // all of this worker
     struct list_node listeners;         // struct proxy_listener
     bool draining, stopping;
-    uint64_t date_unix_s; // what `date` says
+    enum shed shed;
+    _Atomic uint64_t reserve_bytes; // free in this worker's pools, where memory is limited
+    uint64_t date_unix_s;           // what `date` says
     char date[HTTP_DATE_BYTES];
 };
 
@@ -67,6 +75,14 @@ struct runtime {
     _Atomic uint64_t reload_successes, reload_failures, last_reload_unix_s, config_findings,
         snapshots_alive;
     _Atomic bool ready, draining;
+    // Client connections open, in all and by listener number: written by the worker that accepts or
+    // closes one, with read-modify-write, because the limits are for all workers together.
+    _Atomic uint32_t connections, listener_connections[RUNTIME_COUNTED_LISTENERS];
+    _Atomic uint32_t listener_share; // how many of them one listener may have
+    _Atomic uint32_t shed;           // enum shed
+    _Atomic uint64_t memory_limit_bytes;
+    uint64_t cgroup_limit_bytes; // control thread
+    bool cgroup_asked;
     uint64_t start_unix_s;
 };
 
@@ -75,7 +91,8 @@ enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg) mus
 // Reads the documents, compiles, publishes. ERR_INVALID keeps what was; findings go to `out`.
 enum err runtime_load(struct runtime *rt, struct findings *out) must_use;
 void runtime_reclaim(struct runtime *rt); // frees snapshots nobody reads any more; call regularly
-void runtime_drain(struct runtime *rt);   // stops accepting, ends keep-alive
+void runtime_watch_memory(struct runtime *rt);  // measures, sheds load; some times a second
+void runtime_drain(struct runtime *rt);         // stops accepting, ends keep-alive
 bool runtime_drained(const struct runtime *rt); // no client connection is left
 void runtime_stop(struct runtime *rt);          // stops and joins the workers, frees everything
 

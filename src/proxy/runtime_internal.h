@@ -10,3 +10,8 @@ bool runtime_worker_on_stop(struct worker *w);
 void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd);
 void runtime_worker_remove_listener(struct proxy_worker *pw, uint32_t id);
 void runtime_worker_drain(struct proxy_worker *pw);
+// shed.c
+enum shed runtime_shed_level(enum shed now, uint32_t permille); // of the memory there is
+void runtime_worker_shed(struct proxy_worker *pw, enum shed level);
+void runtime_worker_note_reserve(struct proxy_worker *pw);
+void runtime_tell_shed(struct runtime *rt, enum shed level); // all workers (runtime.c)

@@ -76,6 +76,8 @@ void runtime_worker_on_turn(struct worker *w)
     struct snapshot *s = atomic_load_explicit(&pw->runtime->current, memory_order_acquire);
     if (unlikely(s != pw->adopted) && s)
         adopt(pw, s);
+    if (atomic_load_explicit(&pw->runtime->memory_limit_bytes, memory_order_relaxed))
+        runtime_worker_note_reserve(pw);
 }
 
 // ---- listeners
@@ -86,11 +88,39 @@ static void free_listener_if_unused(struct proxy_listener *l)
         free(l);
 }
 
+static void release(struct proxy_listener *l)
+{
+    struct runtime *rt = l->pw->runtime;
+    atomic_fetch_sub_explicit(&rt->connections, 1, memory_order_relaxed);
+    if (l->id < RUNTIME_COUNTED_LISTENERS)
+        atomic_fetch_sub_explicit(&rt->listener_connections[l->id], 1, memory_order_relaxed);
+}
+
 static void on_listener_closed(struct listener *core)
 {
     struct proxy_listener *l = core->owner;
     list_remove(&l->link);
     free_listener_if_unused(l);
+}
+
+// One more of the connections that all workers together may have, and of this listener's share.
+static bool admit(struct proxy_listener *l)
+{
+    struct runtime *rt = l->pw->runtime;
+    if (atomic_fetch_add_explicit(&rt->connections, 1, memory_order_relaxed) >=
+        rt->cfg.max_connections) {
+        atomic_fetch_sub_explicit(&rt->connections, 1, memory_order_relaxed);
+        worker_count(&l->pw->worker, downstream_cx_overflow);
+        return false;
+    }
+    if (l->id >= RUNTIME_COUNTED_LISTENERS)
+        return true;
+    if (atomic_fetch_add_explicit(&rt->listener_connections[l->id], 1, memory_order_relaxed) <
+        atomic_load_explicit(&rt->listener_share, memory_order_relaxed))
+        return true;
+    release(l);
+    worker_count(&l->pw->worker, downstream_cx_listener_overflow);
+    return false;
 }
 
 static void on_connection_closed(void *owner, struct worker *w)
@@ -99,14 +129,19 @@ static void on_connection_closed(void *owner, struct worker *w)
     (void)w;
     check(l->connections > 0);
     l->connections--;
+    release(l);
     free_listener_if_unused(l);
 }
 
 static void on_accept(struct listener *core, int fd)
 {
     struct proxy_listener *l = core->owner;
-    if (h1_server_accept(&l->pw->worker, &l->pw->servers, &l->server_cfg, fd))
+    if (!admit(l))
+        ring_close(fd);
+    else if (h1_server_accept(&l->pw->worker, &l->pw->servers, &l->server_cfg, fd))
         l->connections++;
+    else
+        release(l);
 }
 
 void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd)
@@ -130,6 +165,8 @@ void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd)
     l->listener.owner = l;
     list_insert_tail(&pw->listeners, &l->link);
     listener_start(&l->listener, &pw->worker, fd);
+    if (pw->shed != SHED_NOTHING)
+        listener_pause(&l->listener);
 }
 
 void runtime_worker_remove_listener(struct proxy_worker *pw, uint32_t id)

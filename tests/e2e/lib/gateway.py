@@ -73,7 +73,7 @@ class Gateway:
     """A running `sluice run`. `paths`: (namespace or None, file or folder) as on the command line;
     ports maps each server port of the documents to the port that is bound for it."""
 
-    def __init__(self, paths, ports, args=(), workers=2, env=None):
+    def __init__(self, paths, ports, args=(), workers=2, env=None, preexec=None):
         self.ports, self._reserved = ports, [ReservedPort(), ReservedPort()]
         self.status_port, self.metrics_port = (r.number for r in self._reserved)
         command = [binary(), "run"]
@@ -85,7 +85,7 @@ class Gateway:
                     "--status-port", str(self.status_port),
                     "--metrics-port", str(self.metrics_port), *map(str, args)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        env={**os.environ, **(env or {})})
+                                        env={**os.environ, **(env or {})}, preexec_fn=preexec)
         self.out, self.log = _Lines(self.process.stdout), _Lines(self.process.stderr)
         self.stopped = False
 

@@ -1,0 +1,192 @@
+// Scenario: clients of HTTP/1.1 that are slow or silent, on the virtual clock, with the times the
+// gateway really has: 30 s for a head, an hour between requests, 5 minutes for a body that stands
+// still. Each is given up at its time and not before, and is counted.
+#include "core/log.h"
+#include "proto/h1_server.h"
+#include "sim.h"
+#include "test.h"
+#include <errno.h>
+
+static struct {
+    struct worker w;
+    struct tcp_pools tcp;
+    struct exchange_pools exchanges;
+    struct h1_server_pools servers;
+    struct h1_server_config cfg;
+    int fd;                   // the client's
+    const char *script;       // what it still sends
+    uint64_t every_ns, at_ns; // one byte so often; when the next one is due
+    char got[1024];
+    size_t got_len;
+    bool ended;
+    uint64_t ended_ns;
+    uint32_t refused, reset;
+} g;
+
+static void answer(struct exchange *x, bool end)
+{
+    if (!end)
+        return; // its body never ends
+    x->response.status = 200;
+    x->down->ops->send_head(x->down, &x->response, true);
+}
+
+static void refused(struct exchange *x)
+{
+    (void)x;
+    g.refused++;
+}
+
+static void reset(struct exchange *x, enum reset_reason why)
+{
+    (void)x;
+    (void)why;
+    g.reset++;
+}
+
+static void data(struct exchange *x, struct chunk c, bool end)
+{
+    (void)end;
+    chunk_release(x->worker, c);
+}
+
+static void nothing(struct exchange *x)
+{
+    (void)x;
+}
+
+static const struct exchange_handler handler = {
+    .request_head = answer,
+    .request_refused = refused,
+    .request_reset = reset,
+    .request_data = data,
+    .response_sent = nothing,
+    .downstream_writable = nothing,
+};
+
+static void step(void *arg)
+{
+    (void)arg;
+    if (g.ended)
+        return;
+    while (*g.script && sim_now_ns() >= g.at_ns && sim_write(g.fd, g.script, 1) == 1) {
+        g.script++;
+        g.at_ns += g.every_ns;
+    }
+    ssize_t n = sim_read(g.fd, g.got + g.got_len, sizeof(g.got) - 1 - g.got_len);
+    if (n > 0)
+        g.got_len += (size_t)n;
+    if (n == 0 || (n < 0 && n != -EAGAIN)) {
+        g.ended = true;
+        g.ended_ns = sim_now_ns();
+        sim_close(g.fd);
+    }
+}
+
+static bool ended(void *arg)
+{
+    (void)arg;
+    return g.ended && list_empty(&g.servers.all);
+}
+
+// Runs one client to its end; returns how long it was, in seconds.
+static double run(const char *script, uint64_t every_ns, uint64_t max_ns)
+{
+    int fd[2];
+    log_set_level(LOG_LEVEL_OFF);
+    memset(&g, 0, sizeof(g));
+    sim_begin(7);
+    sim_faults = (struct sim_faults){0};
+    (void)!worker_init(&g.w, &(struct worker_config){.cpu = -1, .recv_buffers = 16});
+    (void)!worker_begin(&g.w);
+    tcp_pools_init(&g.tcp, 100);
+    exchange_pools_init(&g.exchanges, 10);
+    h1_server_pools_init(&g.servers, 10, &g.tcp, &g.exchanges);
+    g.cfg = (struct h1_server_config){
+        .handler = &handler,
+        .idle_timeout_ns = H1_SERVER_IDLE_TIMEOUT_NS,
+        .head_timeout_ns = H1_SERVER_HEAD_TIMEOUT_NS,
+        .stall_timeout_ns = H1_SERVER_STALL_TIMEOUT_NS,
+    };
+    sim_pair(fd);
+    g.fd = fd[0];
+    g.script = script;
+    g.every_ns = every_ns;
+    g.at_ns = sim_now_ns();
+    uint64_t began = sim_now_ns();
+    sim_on_step(step, NULL);
+    (void)!h1_server_accept(&g.w, &g.servers, &g.cfg, fd[1]);
+    if (!sim_run(&g.w, ended, NULL, max_ns))
+        test_fail(__FILE__, __LINE__, "the connection is still open");
+    return (double)(g.ended_ns - began) / 1e9;
+}
+
+static uint64_t count(enum counter_id id)
+{
+    return counter_read(&g.w.counters.c[id]);
+}
+
+static void tear_down(void)
+{
+    h1_server_close_all(&g.servers);
+    worker_request_stop(&g.w);
+    while (worker_turn(&g.w))
+        continue;
+    worker_end(&g.w);
+    EXPECT_EQ(g.exchanges.exchanges.in_use, 0);
+    EXPECT_EQ(g.w.bufs.out, 0);
+    h1_server_pools_fini(&g.servers);
+    exchange_pools_fini(&g.exchanges);
+    tcp_pools_fini(&g.tcp);
+    worker_fini(&g.w);
+    sim_end();
+}
+
+TEST(sim_h1_a_head_that_dribbles_has_30_seconds)
+{
+    // Each byte is progress; the head as a whole is not.
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\nx: a long head that never ends", NS_PER_S, 100 * NS_PER_S);
+    EXPECT(s >= 30 && s < 32);
+    EXPECT(strncmp(g.got, "HTTP/1.1 408 ", 13) == 0);
+    EXPECT(strstr(g.got, "connection: close") != NULL);
+    EXPECT_EQ(count(COUNTER_downstream_rq_header_timeout), 1);
+    EXPECT_EQ(g.refused, 1);
+    tear_down();
+}
+
+TEST(sim_h1_a_head_within_30_seconds_is_served)
+{
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\n\r\n", NS_PER_S, 7200 * NS_PER_S);
+    EXPECT(strncmp(g.got, "HTTP/1.1 200 ", 13) == 0);
+    EXPECT_EQ(count(COUNTER_downstream_rq_header_timeout), 0);
+    EXPECT(s >= 3600 && s < 4000); // and then it is idle; the one timer may be 5 minutes late
+    EXPECT_EQ(count(COUNTER_downstream_cx_idle_timeout), 1);
+    tear_down();
+}
+
+TEST(sim_h1_a_second_head_has_its_own_30_seconds)
+{
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nx: and so on for ever",
+                   NS_PER_S, 7200 * NS_PER_S);
+    EXPECT(s >= 27 + 30 && s < 27 + 32);
+    EXPECT(strstr(g.got, "HTTP/1.1 408 ") != NULL);
+    EXPECT_EQ(count(COUNTER_downstream_rq_header_timeout), 1);
+    tear_down();
+}
+
+TEST(sim_h1_a_client_that_says_nothing_has_30_seconds)
+{
+    double s = run("", NS_PER_S, 100 * NS_PER_S);
+    EXPECT(s >= 30 && s < 32);
+    EXPECT_EQ(g.got_len, 0);
+    EXPECT_EQ(count(COUNTER_downstream_cx_idle_timeout), 1);
+    tear_down();
+}
+
+TEST(sim_h1_a_body_that_stands_still_has_5_minutes)
+{
+    double s = run("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n12", 1, 7200 * NS_PER_S);
+    EXPECT(s >= 300 && s < 700); // looked at so often: one that moved just after is seen next time
+    EXPECT_EQ(g.reset, 1);
+    tear_down();
+}
