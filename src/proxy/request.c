@@ -1,5 +1,6 @@
 // A request arrives: its snapshot is pinned, its target made canonical, its route found, its
 // fields made ready; then it is answered here or handed to forward.c.
+#include "core/check.h"
 #include "proxy/proxy_internal.h"
 
 struct exchange_pools *proxy_pools(struct exchange *x)
