@@ -20,10 +20,14 @@ struct analysis {
     struct map wildcard_hosts; // of ServiceEntries, without the `*`
     struct map subsets;        // "fqdn+subset" -> struct subset
     struct map secrets;        // "name" -> struct kube_secret, of any namespace
+    struct map broken; // "Gateway ns/name", "Secret name", "host fqdn", "subsets fqdn": in error
 };
 
 // An entry that serves `host` (resolved), or NULL.
 const struct host_entry *analysis_host(const struct analysis *a, struct slice fqdn);
+// Whether a document in error would be what is looked for: then that error is enough.
+bool analysis_is_broken(struct analysis *a, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 struct slice analysis_key(struct analysis *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 bool labels_cover(const struct label_map *selector,

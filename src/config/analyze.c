@@ -6,15 +6,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static struct slice print_key(char *text, size_t cap, const char *fmt, va_list ap)
+    __attribute__((format(printf, 3, 0)));
+static struct slice print_key(char *text, size_t cap, const char *fmt, va_list ap)
+{
+    int n = vsnprintf(text, cap, fmt, ap);
+    return (struct slice){text, n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1};
+}
+
 struct slice analysis_key(struct analysis *a, const char *fmt, ...)
 {
     char text[1024];
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(text, sizeof(text), fmt, ap);
+    struct slice key = print_key(text, sizeof(text), fmt, ap);
     va_end(ap);
-    size_t len = n < 0 ? 0 : (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1;
-    return arena_dup(&a->scratch, (struct slice){text, len});
+    return arena_dup(&a->scratch, key);
+}
+
+bool analysis_is_broken(struct analysis *a, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    struct slice key = print_key(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    return map_get(&a->broken, key) != NULL;
 }
 
 static struct slice lower_copy(struct analysis *a, struct slice s)
@@ -87,6 +104,37 @@ static void index_objects(struct analysis *a)
         (void)map_put(&a->secrets, m->secrets[i]->meta.name, m->secrets[i]);
 }
 
+static void index_broken_object(struct analysis *a, const struct metadata *m)
+{
+    void *object = (void *)m;
+    if (slice_eq(m->kind, SLICE("Gateway"))) {
+        (void)map_put(&a->broken,
+                      analysis_key(a, "Gateway %.*s/%.*s", SLICE_FMT(m->ns), SLICE_FMT(m->name)),
+                      object);
+    } else if (slice_eq(m->kind, SLICE("Secret"))) {
+        (void)map_put(&a->broken, analysis_key(a, "Secret %.*s", SLICE_FMT(m->name)), object);
+    } else if (slice_eq(m->kind, SLICE("Service"))) {
+        struct slice fqdn = host_fqdn(&a->scratch, m->name, m->ns);
+        (void)map_put(&a->broken, analysis_key(a, "host %.*s", SLICE_FMT(fqdn)), object);
+    } else if (slice_eq(m->kind, SLICE("DestinationRule"))) {
+        const struct destination_rule *d = object;
+        struct slice fqdn = host_fqdn(&a->scratch, d->host, m->ns);
+        (void)map_put(&a->broken, analysis_key(a, "subsets %.*s", SLICE_FMT(fqdn)), object);
+    } else if (slice_eq(m->kind, SLICE("ServiceEntry"))) {
+        const struct service_entry *s = object;
+        for (uint32_t i = 0; i < s->hosts.count; i++)
+            (void)map_put(&a->broken,
+                          analysis_key(a, "host %.*s", SLICE_FMT(s->hosts.items[i].text)), object);
+    }
+}
+
+static void index_broken(struct analysis *a)
+{
+    map_init(&a->broken, &a->scratch, a->m->broken_count);
+    for (uint32_t i = 0; i < a->m->broken_count; i++)
+        index_broken_object(a, a->m->broken[i]);
+}
+
 const struct host_entry *analysis_host(const struct analysis *a, struct slice fqdn)
 {
     const struct host_entry *e = map_get(&a->hosts, fqdn);
@@ -142,6 +190,7 @@ void analyze_model(const struct model *m, const struct load_options *options,
     index_hosts(&a);
     index_subsets(&a);
     index_objects(&a);
+    index_broken(&a);
     analyze_gateways(&a);
     analyze_virtual_services(&a);
     analyze_dead_rules(&a);

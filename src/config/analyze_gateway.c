@@ -120,6 +120,8 @@ static void check_credential(struct analysis *a, const struct gateway *g, struct
     if (!name.len)
         return;
     const struct kube_secret *s = map_get(&a->secrets, name);
+    if (!s && analysis_is_broken(a, "Secret %.*s", SLICE_FMT(name)))
+        return;
     if (!s)
         finding_add(a->findings, SEVERITY_ERROR, "IST0101", pos, &g->meta,
                     "Referenced credentialName not found: \"%.*s\"", SLICE_FMT(name));

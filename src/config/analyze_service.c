@@ -104,6 +104,8 @@ void analyze_destination_rules(struct analysis *a)
         const struct destination_rule *d = a->m->destination_rules[i];
         struct slice fqdn = host_fqdn(&a->scratch, d->host, d->meta.ns);
         check_verification(a, d);
+        if (analysis_is_broken(a, "host %.*s", SLICE_FMT(fqdn)))
+            continue;
         if (!analysis_host(a, fqdn)) {
             finding_add(a->findings, SEVERITY_WARNING, "IST0174", d->host_pos, &d->meta,
                         "The host %.*s defined in the DestinationRule does not match any services "

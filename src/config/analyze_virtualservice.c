@@ -59,11 +59,13 @@ static void check_destination(struct analysis *a, const struct virtual_service *
 {
     struct slice fqdn = host_fqdn(&a->scratch, d->host, vs->meta.ns);
     const struct host_entry *e = analysis_host(a, fqdn);
+    if (!d->host.len || (!e && analysis_is_broken(a, "host %.*s", SLICE_FMT(fqdn))))
+        return;
     if (!e)
         not_found(a, vs, d->host_pos, mirror ? "mirror host" : "host", d->host);
     else
         check_port(a, vs, d, e);
-    if (d->subset.len &&
+    if (d->subset.len && !analysis_is_broken(a, "subsets %.*s", SLICE_FMT(fqdn)) &&
         !map_get(&a->subsets, analysis_key(a, "%.*s+%.*s", SLICE_FMT(fqdn), SLICE_FMT(d->subset))))
         not_found(a, vs, d->subset_pos,
                   mirror ? "mirror+subset in destinationrule" : "host+subset in destinationrule",
@@ -231,6 +233,8 @@ static void check_gateways(struct analysis *a, struct map *indexed,
         gateway_ref_split(ref->text, vs->meta.ns, &ns, &name);
         struct slice key = analysis_key(a, "%.*s/%.*s", SLICE_FMT(ns), SLICE_FMT(name));
         const struct gateway *g = map_get(&a->gateways, key);
+        if (!g && analysis_is_broken(a, "Gateway %.*s", SLICE_FMT(key)))
+            continue;
         if (!g) {
             not_found(a, vs, ref->pos, "gateway", ref->text);
             continue;

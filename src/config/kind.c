@@ -80,6 +80,8 @@ static const struct kind *same_name(struct slice name)
     struct nearest near = {.word = name};
     for (uint32_t i = 0; i < COUNT_OF(kinds); i++)
         nearest_offer(&near, kinds[i]->name);
+    if (near.distance * 4 > name.len)
+        return NULL; // a Node is no mistyped Pod
     for (uint32_t i = 0; near.best && i < COUNT_OF(kinds); i++)
         if (kinds[i]->name == near.best)
             return kinds[i];
@@ -112,8 +114,12 @@ static void read_object(struct loading *l, struct reader *r, const struct kind *
         k->finish(r, object);
     if (k->validate)
         k->validate(r, l->options, object);
-    if (l->findings->errors != errors || !meta->name.len)
+    if (!meta->name.len)
         return;
+    if (l->findings->errors != errors) {
+        model_list_add(l->model, &l->model->broken, object);
+        return;
+    }
     if (k->add)
         k->add(l, r, object);
     else

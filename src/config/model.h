@@ -539,5 +539,8 @@ struct model {
     MODEL_LIST(kube_secret, secrets);
     MODEL_LIST(kube_configmap, configmaps);
     MODEL_LIST(kube_namespace, namespaces);
+    // Objects of documents in error, as far as they could be read; by kind, each begins with its
+    // metadata. Only the lint looks at them: what refers to one is not lost, it is broken.
+    MODEL_LIST(metadata, broken);
     uint32_t document_count, skipped_count;
 };

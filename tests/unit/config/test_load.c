@@ -61,6 +61,55 @@ TEST(load_lists_and_other_kinds)
                   "nested too deeply") != NULL);
 }
 
+TEST(load_what_refers_to_a_broken_document_is_not_lost)
+{
+    struct loaded l;
+    loaded_init(
+        &l,
+        HEAD(
+            "Gateway",
+            "gw") "  servers: [{hosts: [a.com], port: {number: 443, name: h, "
+                  "protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: c, typo: 1}}]\n---\n" HEAD(
+                      "VirtualService",
+                      "vs") "  hosts: [a.com]\n  gateways: [gw]\n  http: [{route: "
+                            "[{destination: {host: b, subset: v1}}, {destination: {host: se.com}, "
+                            "weight: 1}]}]\n"
+                            "---\napiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: "
+                            "{ports: [{port: 0}]}\n"
+                            "---\n" HEAD("DestinationRule",
+                                         "dr") "  host: b\n  subsets: [{name: v1, typo: 1}]\n"
+                                               "---\n" HEAD("ServiceEntry",
+                                                            "se") "  hosts: [se.com]\n  typo: 1\n");
+    EXPECT_EQ(l.findings.count, 4); // one for each broken document and none for the VirtualService
+    EXPECT_EQ(l.findings.document_errors, 4);
+    EXPECT_EQ(l.m->virtual_services_count, 1);
+    loaded_fini(&l);
+}
+
+TEST(load_kinds_that_look_like_ours_are_skipped)
+{
+    static const char *const kinds[] = {
+        "v1, kind: Node",
+        "v1, kind: ServiceAccount",
+        "v1, kind: PodTemplate",
+        "v1, kind: Event",
+        "rbac.authorization.k8s.io/v1, kind: Role",
+        "batch/v1, kind: Job",
+        "example.com/v1, kind: Poda",
+    };
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        char text[128];
+        struct loaded l;
+        snprintf(text, sizeof(text), "{apiVersion: %s, metadata: {name: a}}", kinds[i]);
+        loaded_init(&l, text);
+        EXPECT_EQ(l.e, OK);
+        EXPECT_EQ(l.m->skipped_count, 1);
+        loaded_fini(&l);
+    }
+    EXPECT(strstr(errors_of("{apiVersion: v1, kind: Secrt, metadata: {name: a}}"),
+                  "did you mean \"Secret\"?") != NULL);
+}
+
 TEST(load_secrets_are_decoded)
 {
     struct loaded l;
