@@ -41,6 +41,7 @@ struct cli_options {
     bool no_http3;
     enum ktls_mode ktls;
     uint64_t drain_time_ns;
+    uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns; // 0: runtime_config's default
     enum log_level log_level;
     const char *access_log; // NULL = off
     enum access_log_format access_log_format;

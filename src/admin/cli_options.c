@@ -127,10 +127,36 @@ static bool set_workers(struct parse *p, const char *v)
     return true;
 }
 
+static bool set_duration(struct parse *p, const char *v, uint64_t *ns)
+{
+    return cli_parse_duration(v, ns) ||
+           fail(p, "%s: '%s' is not a duration such as 30s or 1m30s", p->flag, v);
+}
+
 static bool set_drain_time(struct parse *p, const char *v)
 {
-    return cli_parse_duration(v, &p->o->drain_time_ns) ||
-           fail(p, "%s: '%s' is not a duration such as 30s or 1m30s", p->flag, v);
+    return set_duration(p, v, &p->o->drain_time_ns);
+}
+
+static bool set_timeout(struct parse *p, const char *v, uint64_t *ns)
+{
+    return set_duration(p, v, ns) &&
+           (*ns > 0 || fail(p, "%s: it cannot be 0", p->flag));
+}
+
+static bool set_head_timeout(struct parse *p, const char *v)
+{
+    return set_timeout(p, v, &p->o->head_timeout_ns);
+}
+
+static bool set_idle_timeout(struct parse *p, const char *v)
+{
+    return set_timeout(p, v, &p->o->idle_timeout_ns);
+}
+
+static bool set_stall_timeout(struct parse *p, const char *v)
+{
+    return set_timeout(p, v, &p->o->stall_timeout_ns);
 }
 
 static bool set_log_level(struct parse *p, const char *v)
@@ -250,6 +276,9 @@ static const struct flag {
     {"--no-http3", NULL, FOR(RUN), true, set_no_http3},
     {"--ktls", NULL, FOR(RUN), false, set_ktls},
     {"--drain-time", NULL, FOR(RUN), false, set_drain_time},
+    {"--head-timeout", NULL, FOR(RUN), false, set_head_timeout},
+    {"--idle-timeout", NULL, FOR(RUN), false, set_idle_timeout},
+    {"--stall-timeout", NULL, FOR(RUN), false, set_stall_timeout},
     {"--log-level", NULL, FOR(RUN), false, set_log_level},
     {"--access-log", NULL, FOR(RUN), false, set_access_log},
     {"--access-log-format", NULL, FOR(RUN), false, set_access_log_format},

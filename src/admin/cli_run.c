@@ -76,6 +76,9 @@ static bool start_workers(struct run *r)
         .labels = o->labels,
         .workers = r->workers,
         .drain_time_ns = o->drain_time_ns,
+        .head_timeout_ns = o->head_timeout_ns,
+        .idle_timeout_ns = o->idle_timeout_ns,
+        .stall_timeout_ns = o->stall_timeout_ns,
         .on_exchange_end = r->access_log ? access_log_exchange : NULL,
         .on_exchange_end_arg = r->access_log,
     };

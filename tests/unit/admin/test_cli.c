@@ -53,6 +53,7 @@ TEST(cli_run_options)
     REQUIRE(PARSE("run", "-f", "/", "--workers", "3", "--labels", "istio=ingressgateway,app=x=y,e=",
                   "--admin", "[::1]:1", "--status-port=127.0.0.1:0", "--metrics-port", "0",
                   "--no-http3", "--ktls", "auto", "--drain-time", "1m30s", "--log-level", "warn",
+                  "--head-timeout", "10s", "--idle-timeout", "2h", "--stall-timeout", "1m",
                   "--strict", "--access-log", "-", "--access-log-format", "json") == OK);
     EXPECT_EQ(o.workers, 3);
     REQUIRE(o.labels.count == 3);
@@ -64,6 +65,9 @@ TEST(cli_run_options)
     EXPECT_STR(addr_text(&o.status), "127.0.0.1:0");
     EXPECT_EQ(o.metrics.len, 0);
     EXPECT_EQ(o.drain_time_ns, 90 * NS_PER_S);
+    EXPECT_EQ(o.head_timeout_ns, 10 * NS_PER_S);
+    EXPECT_EQ(o.idle_timeout_ns, 7200 * NS_PER_S);
+    EXPECT_EQ(o.stall_timeout_ns, 60 * NS_PER_S);
     EXPECT_EQ(o.log_level, LOG_LEVEL_WARN);
     EXPECT(o.strict);
     EXPECT_STR(o.access_log, "-");
@@ -90,6 +94,8 @@ TEST(cli_mistakes_are_sentences)
         {{"sluice", "run", "-f", "/", "--admin", "localhost:1"}, "--admin: 'localhost:1' is neither a port nor ADDRESS:PORT"},
         {{"sluice", "run", "-f", "/", "--ktls", "yes"}, "--ktls: 'yes' is none of auto, on, off"},
         {{"sluice", "run", "-f", "/", "--labels", "a"}, "--labels: 'a' is not KEY=VALUE"},
+        {{"sluice", "run", "-f", "/", "--head-timeout", "0s"}, "--head-timeout: it cannot be 0"},
+        {{"sluice", "run", "-f", "/", "--stall-timeout", "5x"}, "--stall-timeout: '5x' is not a duration such as 30s or 1m30s"},
         {{"sluice", "run", "-f", "/", "--drain-time", "soon"}, "--drain-time: 'soon' is not a duration such as 30s or 1m30s"},
         {{"sluice", "run", "-f", "/", "file"}, "run: 'file' is not expected here (a file is given with -f)"},
         {{"sluice", "proxy-config"}, "proxy-config: say which: listeners, routes, clusters, endpoints or secrets"},
