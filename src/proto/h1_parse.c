@@ -310,5 +310,7 @@ enum err h1_parse_trailers(char *data, size_t len, struct head *h, struct h1_mes
     if (!end)
         return len > HEAD_MAX_BYTES ? bad(m, H1_TOO_LARGE, "http1.trailers_too_large") : MORE;
     m->head_len = (uint32_t)(end - data);
+    if (m->head_len > HEAD_MAX_BYTES) // as above, wherever the input was cut
+        return bad(m, H1_TOO_LARGE, "http1.trailers_too_large");
     return parse_fields(data, data + m->head_len, h, m);
 }

@@ -72,6 +72,10 @@ static void idle_or_busy(struct h1_server *s)
     if (s->rx == SERVER_RX_IDLE) {
         worker_count(s->tcp.worker, downstream_cx_idle_timeout);
         h1_server_close_soon(s);
+    } else if (!s->stream.x->response_started) { // the client can still be told
+        s->stream.x->response_flags |= FLAG_STREAM_IDLE;
+        h1_server_refuse(s, s->rx == SERVER_RX_DONE ? H1_GATEWAY_TIMEOUT : H1_TIMEOUT,
+                         "stream_idle_timeout");
     } else {
         h1_server_abort(s, RESET_LOCAL);
     }
@@ -127,7 +131,8 @@ bool h1_server_accept(struct worker *w, struct h1_server_pools *p,
     worker_count(w, downstream_cx_total);
     worker_count(w, downstream_cx_active);
     // A connection that says nothing at all is given as long as one that is slow with its head.
-    h1_server_arm(s, cfg->head_timeout_ns);
+    h1_server_arm(s, cfg->head_timeout_ns < cfg->idle_timeout_ns ? cfg->head_timeout_ns
+                                                                 : cfg->idle_timeout_ns);
     tcp_open(&s->tcp, fd);
     return true;
 }

@@ -198,23 +198,47 @@ const struct stream_ops h1_server_stream_ops = {
     .tunnel = tunnel,
 };
 
-// A request that cannot be served because of how it is written: a reply whose body is the
-// reason phrase, and the connection ends. If the handler knows of the exchange it is told.
+static void count_refusal(struct worker *w, struct exchange *x, enum h1_error error)
+{
+    bool slow = error == H1_TIMEOUT || error == H1_GATEWAY_TIMEOUT;
+    if (error == H1_TOO_LARGE)
+        worker_count(w, downstream_rq_head_too_large);
+    else if (!slow)
+        worker_count(w, downstream_rq_malformed);
+    if (x && !slow)
+        x->response_flags |= FLAG_DOWNSTREAM_PROTOCOL;
+}
+
+static void send_refusal(struct h1_server *s, enum h1_error error, bool with_body)
+{
+    static _Thread_local struct head h;
+    char date[HTTP_DATE_BYTES];
+    struct slice reason = http_reason((uint32_t)error);
+    head_reset(&h);
+    h.status = (uint32_t)error;
+    http_date(s->tcp.worker->now_unix_s, date);
+    if (head_add(&h, FIELD_CONTENT_TYPE, SLICE("text/plain")) == OK &&
+        head_add(&h, FIELD_SERVER, SLICE("sluice")) == OK &&
+        head_add(&h, FIELD_DATE, (struct slice){date, sizeof(date)}) == OK &&
+        h1_write_response(&s->tcp.out, &h, H1_BODY_LENGTH, reason.len, false, false, 1) &&
+        with_body)
+        (void)!bufq_append(&s->tcp.out, reason);
+}
+
+// A request that cannot be served because of how it is written, or how slowly it moves: a reply
+// whose body is the reason phrase, and the connection ends. If the handler knows of the exchange
+// it is told.
 void h1_server_refuse(struct h1_server *s, enum h1_error error, const char *details)
 {
     struct exchange *x = s->stream.x;
-    struct worker *w = s->tcp.worker;
     bool known = x && x->request.method.ptr;
     bool started = x && x->response_started;
-    if ((int)error == H1_TOO_LARGE)
-        worker_count(w, downstream_rq_head_too_large);
-    else if ((int)error != 408)
-        worker_count(w, downstream_rq_malformed);
+    bool with_body = !known || !slice_eq(x->request.method, SLICE("HEAD"));
+    count_refusal(s->tcp.worker, x, error);
     if (x) {
         x->details = details;
-        x->response_flags |= FLAG_DOWNSTREAM_PROTOCOL;
         x->response_status = started ? x->response_status : (uint32_t)error;
-        x->end_ns = w->now_ns;
+        x->end_ns = s->tcp.worker->now_ns;
         if (known)
             x->handler->request_reset(x, RESET_PROTOCOL);
         else
@@ -223,15 +247,7 @@ void h1_server_refuse(struct h1_server *s, enum h1_error error, const char *deta
         x->down = NULL;
         exchange_destroy(s->pools->exchanges, x);
     }
-    if (!started) {
-        static _Thread_local struct head h;
-        struct slice reason = http_reason((uint32_t)error);
-        head_reset(&h);
-        h.status = (uint32_t)error;
-        if (head_add(&h, FIELD_CONTENT_TYPE, SLICE("text/plain")) == OK &&
-            head_add(&h, FIELD_SERVER, SLICE("sluice")) == OK &&
-            h1_write_response(&s->tcp.out, &h, H1_BODY_LENGTH, reason.len, false, false, 1))
-            (void)!bufq_append(&s->tcp.out, reason);
-    }
+    if (!started)
+        send_refusal(s, error, with_body);
     h1_server_close_soon(s);
 }

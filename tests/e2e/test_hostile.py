@@ -116,17 +116,6 @@ def test_idle_connections(gateway):
     gateway.wait_metric("downstream_cx_active", 0)
 
 
-def test_slow_head_is_given_up(module_serve, module_upstream):
-    """30 s by default (DESIGN.md section 5): run only where somebody has the time."""
-    if SOAK_SECONDS < 60:
-        pytest.skip("takes 30 s: set SLUICE_SOAK_SECONDS=60 or more")
-    gateway = module_serve(d.gateway(), d.virtual_service(d.rule()), *d.backend(module_upstream.port))
-    with gateway.client(timeout=45) as client:
-        client.send(b"GET / HTTP/1.1\r\nHost:")
-        assert client.response().status == 408
-        client.expect_close()
-
-
 # ---- everything at once
 
 class Soak:
