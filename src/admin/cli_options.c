@@ -140,8 +140,7 @@ static bool set_drain_time(struct parse *p, const char *v)
 
 static bool set_timeout(struct parse *p, const char *v, uint64_t *ns)
 {
-    return set_duration(p, v, ns) &&
-           (*ns > 0 || fail(p, "%s: it cannot be 0", p->flag));
+    return set_duration(p, v, ns) && (*ns > 0 || fail(p, "%s: it cannot be 0", p->flag));
 }
 
 static bool set_head_timeout(struct parse *p, const char *v)

@@ -105,6 +105,75 @@ def test_large_upload(proxy, memory, framing):
     memory()
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_there_and_back(proxy, memory, framing):
+    """256 MiB at once in both directions through one exchange: the upstream echoes while it reads."""
+    blocks = 256 * MEGABYTE // len(BLOCK)
+    head = [("Content-Length", blocks * len(BLOCK))] if framing == "length" else CHUNKED
+    block = BLOCK if framing == "length" else chunked(BLOCK)[:-5]
+    proxy.upstream.stream_bodies = True
+
+    def echo(connection, _seen):
+        connection.send(b"HTTP/1.1 200 OK\r\n%s: %s\r\n\r\n" % (head[0][0].encode(), str(head[0][1]).encode()))
+        if framing == "length":
+            for _ in range(blocks):
+                connection.send(connection.exactly(len(BLOCK)))
+                connection.discard()
+            return
+        while size := int(connection.until(b"\r\n"), 16):
+            connection.send(b"%x\r\n" % size + connection.exactly(size + 2))
+            connection.discard()
+        connection.send(b"0\r\n" + connection.exactly(2))
+
+    def upload(client):
+        for _ in range(blocks):
+            client.send(block)
+        client.send(b"" if framing == "length" else b"0\r\n\r\n")
+
+    proxy.upstream.handler = echo
+    with proxy.client(timeout=60) as client:
+        client.send(request("/", method="POST", headers=head))
+        sender = threading.Thread(target=upload, args=(client,), daemon=True)
+        sender.start()
+        client.head()
+        if framing == "length":
+            for _ in range(blocks):
+                assert client.exactly(len(BLOCK)) == BLOCK
+                client.discard()
+        else:
+            total = 0
+            while size := int(client.until(b"\r\n"), 16):
+                piece = client.exactly(size + 2)[:-2]
+                assert piece == (BLOCK * 2)[total % 256:total % 256 + size]
+                client.discard()
+                total += size
+            assert total == blocks * len(BLOCK) and client.until(b"\r\n") == b""
+        sender.join(10)
+        assert client.pending() == b""
+    memory()
+
+
+def test_slow_client_holds_a_tunnel_back(proxy, memory):
+    """The upstream floods a tunnel whose client does not read: it has to wait, and nothing is lost."""
+    senders = []
+
+    def handler(connection, _seen):
+        connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        senders.append(Sender(connection))
+        senders[0].run()
+        connection.close()
+
+    proxy.upstream.handler = handler
+    with proxy.client(timeout=60, receive_buffer=65536) as client:
+        client.send(request("/", headers=[("Connection", "upgrade"), ("Upgrade", "websocket")]))
+        assert client.response().status == 101
+        assert 0 < settled(lambda: senders[0].sent if senders else 0) < STALLED
+        memory()
+        read_blocks(client)
+        client.expect_close()
+    proxy.gateway.wait_metric("tunnel_active", 0)
+
+
 def test_slow_client_holds_the_upstream_back(proxy, memory):
     senders = []
 

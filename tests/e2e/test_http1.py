@@ -56,6 +56,27 @@ def test_pipelined_requests_are_answered_in_order(proxy):
         assert [client.response().body for _ in range(10)] == [b"/%d" % i for i in range(10)]
 
 
+def test_deep_pipeline(proxy):
+    """More than the gateway keeps of requests that wait: the rest waits in the kernel."""
+    count = 1500
+    with proxy.client(timeout=30) as client:
+        data = b"".join(request(f"/{i}", headers=[("x", "y" * 300)]) for i in range(count))
+        sender = threading.Thread(target=client.send, args=(data,), daemon=True)
+        sender.start()
+        assert [client.response().json()["target"] for _ in range(count)] == [f"/{i}" for i in range(count)]
+        sender.join(10)
+
+
+def test_pipelined_methods_get_their_own_responses(proxy):
+    proxy.upstream.handler = lambda c, r: c.send(
+        reply(r.target.encode() * (r.method != "HEAD"), length=False, headers=[("Content-Length", len(r.target))]))
+    with proxy.client() as client:
+        client.send(request("/a", method="HEAD") + request("/bb") + request("/ccc", method="POST", body=b"x")
+                    + request("/dddd", method="HEAD") + request("/e", method="DELETE"))
+        bodies = [client.response(method).body for method in ("HEAD", "GET", "POST", "HEAD", "DELETE")]
+    assert bodies == [b"", b"/bb", b"/ccc", b"", b"/e"]
+
+
 def test_pipelined_bodies_keep_their_borders(proxy):
     with proxy.client() as client:
         client.send(request("/1", method="POST", body=b"GET /x HTTP/1.1\r\n\r\n")
@@ -113,6 +134,23 @@ def test_http10_client_gets_a_chunked_response_by_close(proxy):
     with proxy.client() as client:
         response = client.roundtrip("/", version="1.0", headers=[("Connection", "keep-alive")])
         assert response.body == b"abcdef" and not response.chunked()
+
+
+def test_http10_client_gets_neither_chunks_nor_trailers(proxy):
+    proxy.upstream.handler = answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                    + chunked(b"abc", trailers=[("x-sum", "1")]))
+    with proxy.client() as client:
+        client.send(request("/", version="1.0"))
+        assert client.response().body == b"abc"
+        client.expect_close()
+
+
+def test_http10_client_that_expects(proxy):
+    """Expect of an HTTP/1.0 client says nothing (RFC 9110 section 10.1.1): no 100 comes back."""
+    proxy.upstream.handler = answer(b"HTTP/1.1 100 Continue\r\n\r\n", reply(b"done"))
+    response = proxy.fetch("/", method="POST", version="1.0", headers=[("Expect", "100-continue")], body=b"abc")
+    assert (response.status, response.body) == (200, b"done")
+    assert proxy.upstream.requests[0].body == b"abc"
 
 
 # ---- framing
@@ -235,6 +273,15 @@ def test_expect_100_continue(proxy):
         assert client.response().body == b"got hello"
 
 
+def test_expect_that_nobody_waits_for(proxy):
+    """The body comes at once, and the upstream says 200 without a 100: the connections are kept."""
+    with proxy.client() as client:
+        for _ in range(3):
+            response = client.roundtrip("/", method="POST", headers=[("Expect", "100-continue")], body=b"hello")
+            assert response.json()["body"] == "hello"
+    assert len(proxy.upstream.connections) == 1
+
+
 def test_expect_100_continue_refused(proxy):
     """A final response instead: the client, which may never send the body, is let go."""
     proxy.upstream.stream_bodies = True
@@ -310,6 +357,13 @@ def test_forwarding_fields(proxy):
     assert sent.header("traceparent") == "00-0-0-0"
 
 
+def test_forwarded_for_is_one_chain(proxy):
+    """Of several fields, in their order (RFC 9110 section 5.3), with the peer at its end."""
+    proxy.fetch(headers=[("X-Forwarded-For", "192.0.2.1, 192.0.2.2"), ("Accept", "*/*"), ("x-forwarded-for", "2001:db8::3")])
+    chain = ",".join(proxy.upstream.requests[-1].all("x-forwarded-for")).replace(" ", "")
+    assert chain == "192.0.2.1,192.0.2.2,2001:db8::3,127.0.0.1"
+
+
 def test_request_ids_differ(proxy):
     with proxy.client() as client:
         for _ in range(20):
@@ -328,6 +382,17 @@ def test_response_fields(proxy):
     stamp = "Sun, 06 Nov 1994 08:49:37 GMT"
     proxy.upstream.handler = answer(reply(b"x", headers=[("Date", stamp)]))
     assert proxy.fetch().all("date") == [stamp]
+
+
+@pytest.mark.parametrize("data, status", [
+    (request("/", method="CONNECT"), 404), (b"GET / HTTP/1.1\r\n\r\n", 400), (request("/", headers=[("x", "y" * 70000)]), 431),
+    (request("/", headers=[("Transfer-Encoding", "gzip")]), 501), (request("a"), 400)])
+def test_own_answers_say_who_and_when(proxy, data, status):
+    with proxy.client() as client:
+        client.send(data)
+        response = client.response()
+    assert response.status == status and response.header("server") == "sluice"
+    assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", response.header("date"))
 
 
 def test_values_arrive_as_sent(proxy):
