@@ -89,6 +89,42 @@ static struct pos jwt_claims(const void *object)
     return nowhere;
 }
 
+// `%VAR%` in a value; `%%` is a plain percent sign.
+static bool has_operator(struct slice value)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.ptr[i] != '%')
+            continue;
+        if (i + 1 == value.len || value.ptr[i + 1] != '%')
+            return true;
+        i++;
+    }
+    return false;
+}
+
+static struct pos operator_in(const struct headers *h)
+{
+    const struct header_operations *both[] = {h ? h->request : NULL, h ? h->response : NULL};
+    for (uint32_t i = 0; i < COUNT_OF(both); i++) {
+        for (uint32_t k = 0; both[i] && k < both[i]->set.count; k++)
+            if (has_operator(both[i]->set.items[k].value))
+                return both[i]->set.items[k].pos;
+        for (uint32_t k = 0; both[i] && k < both[i]->add.count; k++)
+            if (has_operator(both[i]->add.items[k].value))
+                return both[i]->add.items[k].pos;
+    }
+    return nowhere;
+}
+
+static struct pos header_operators(const void *object)
+{
+    const struct http_route *h = object;
+    struct pos pos = operator_in(h->headers);
+    for (uint32_t i = 0; i < h->route_count && !pos.line; i++)
+        pos = operator_in(h->routes[i].headers);
+    return pos;
+}
+
 static struct pos tls_routes(const void *object)
 {
     const struct virtual_service *vs = object;
@@ -249,6 +285,8 @@ static const struct row {
     {IN_HTTP_ROUTE, REFUSED, jwt_claims, "matching JWT claims (@request.auth.claims)",
      "this VirtualService is left out"},
     {IN_HTTP_ROUTE, IGNORED, mirror, "mirror", "requests are not mirrored"},
+    {IN_HTTP_ROUTE, IGNORED, header_operators, "an operator in a header's value (%VAR%)",
+     "it is sent as written"},
     {IN_VIRTUAL_SERVICE, REFUSED, tls_routes, "a tls route", "it is left out"},
     {IN_VIRTUAL_SERVICE, REFUSED, tcp_routes, "a tcp route", "it is left out"},
     {IN_POLICY, REFUSED, client_tls, "tls towards the destination",

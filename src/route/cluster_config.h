@@ -23,12 +23,14 @@ struct cluster_config {
     uint32_t index; // in cluster_table.clusters
     struct endpoint_config *endpoints;
     uint32_t endpoint_count;
-    enum lb_policy lb;
-    uint64_t connect_timeout_ns;          // default 10 s
-    uint64_t idle_timeout_ns;             // of a pooled connection, default 1 h
-    uint32_t max_requests_per_connection; // 0 = no limit
-    uint32_t max_connections, max_pending_requests, max_requests,
-        max_retries;               // UINT32_MAX = no limit
+    // From the DestinationRule's trafficPolicy (see policy.h)
+    enum lb_policy lb;                    // loadBalancer.simple
+    uint64_t connect_timeout_ns;          // connectionPool.tcp.connectTimeout, default 10 s
+    uint64_t idle_timeout_ns;             // http.idleTimeout of a pooled connection, default 1 h
+    uint32_t max_requests_per_connection; // http.maxRequestsPerConnection, 0 = no limit
+    // tcp.maxConnections, http.http1MaxPendingRequests, http2MaxRequests, maxRetries; UINT32_MAX =
+    // no limit
+    uint32_t max_connections, max_pending_requests, max_requests, max_retries;
     struct slice destination_rule; // "name.namespace" for listings, may be empty
     const char *type;              // "EDS", "STATIC", "STRICT_DNS", as in proxy-config clusters
     // Hash of all settings except the endpoints: equal hash and name means that pools and counters

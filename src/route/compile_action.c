@@ -15,6 +15,20 @@ static struct slice keep(struct compile *c, struct slice s)
 
 // ---- headers
 
+// `%%` stands for a percent sign; operators (%PROTOCOL%) stay as they are.
+static struct slice keep_value(struct compile *c, struct slice s)
+{
+    if (slice_find(s, '%') < 0)
+        return keep(c, s);
+    char *to = arena_alloc(c->out, s.len + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        to[n++] = s.ptr[i];
+        i += s.ptr[i] == '%' && i + 1 < s.len && s.ptr[i + 1] == '%';
+    }
+    return (struct slice){to, n};
+}
+
 static bool is_host(struct slice name)
 {
     return slice_eq_nocase(name, SLICE("host")) || slice_eq_nocase(name, SLICE(":authority"));
@@ -42,7 +56,7 @@ static uint32_t copy_values(struct compile *c, const struct label_map *in,
         if (is_host(l->key) && authority)
             *authority = keep(c, l->value);
         if (!is_internal(l->key))
-            to[n++] = (struct header_value){compile_lower(c->out, l->key), keep(c, l->value)};
+            to[n++] = (struct header_value){compile_lower(c->out, l->key), keep_value(c, l->value)};
     }
     qsort(to, n, sizeof(*to), header_order);
     *out = to;

@@ -15,7 +15,6 @@ static bool is_tcp(struct slice protocol)
 static void append(struct registry *r, struct service *s)
 {
     struct service *same = map_get(&r->services, s->host);
-    r->cluster_estimate += s->port_count;
     if (!same) {
         map_put(&r->services, s->host, s);
         *r->last = s;
@@ -24,9 +23,8 @@ static void append(struct registry *r, struct service *s)
     }
     if (same->kube || !slice_eq(same->ns, s->ns))
         return;
-    while (same->next_same)
-        same = same->next_same;
-    same->next_same = s;
+    *(same->last_same ? &same->last_same->next_same : &same->next_same) = s;
+    same->last_same = s;
 }
 
 static void add_kube(struct compile *c, struct registry *r, const struct kube_service *k)

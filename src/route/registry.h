@@ -16,8 +16,8 @@ struct service {
     struct slice ns;
     const struct kube_service *kube; // one of the two
     const struct service_entry *entry;
-    struct service *next_same;  // further ServiceEntries of this host and namespace
-    struct service_port *ports; // TCP only
+    struct service *next_same, *last_same; // further ServiceEntries of this host and namespace
+    struct service_port *ports;            // TCP only
     uint32_t port_count;
     struct service *next; // in document order, Services first
 };
@@ -35,7 +35,6 @@ struct rule_list { // DestinationRules of one host, oldest first
 struct registry {
     struct map services; // host -> struct service *
     struct service *first, **last;
-    uint32_t cluster_estimate;
     struct workloads workloads;
     struct map slices, endpoints; // "ns/service" -> struct endpoints_list *
     struct map rules;             // host, lower case -> struct rule_list *

@@ -31,14 +31,16 @@ enum route_action { ROUTE_FORWARD, ROUTE_REDIRECT, ROUTE_DIRECT_RESPONSE, ROUTE_
 
 struct header_value {
     struct slice name;  // lower case
-    struct slice value; // may hold Envoy's %OPERATORS%, kept verbatim
+    struct slice value; // Envoy's %OPERATORS% as written, `%%` as one percent sign
 };
-struct header_edit { // applied as Envoy does: remove, then set (overwrite), then add (append)
+// headers.request and headers.response, applied as Envoy does: remove, then set (overwrite), then
+// add (append)
+struct header_edit {
     const struct header_value *set, *add;
     const struct slice *remove;
     uint32_t set_count, add_count, remove_count;
 };
-struct route_target {
+struct route_target {                     // an entry of http[].route that has a weight
     const struct cluster_config *cluster; // NULL: unknown destination -> 503
     struct slice cluster_name;
     uint32_t weight, weight_end; // weight_end: running total
@@ -47,14 +49,14 @@ struct route_target {
     struct slice rewrite_authority; // Host set by the destination's headers; empty where the route
                                     // sets it
 };
-struct retry_policy {
-    uint32_t attempts;           // retries after the first try; default 2, 0 = none
-    uint64_t per_try_timeout_ns; // 0 = none
-    uint64_t backoff_ns;         // base, default 25 ms
-    uint32_t on;                 // RETRY_* below
-    const uint16_t *status_codes;
+struct retry_policy {             // http[].retries
+    uint32_t attempts;            // retries after the first try; default 2, 0 = none
+    uint64_t per_try_timeout_ns;  // perTryTimeout, 0 = none
+    uint64_t backoff_ns;          // backoff: the base, default 25 ms
+    uint32_t on;                  // retryOn: RETRY_* below
+    const uint16_t *status_codes; // retryOn: the numbers among it
     uint32_t status_count;
-    bool previous_host_avoided;
+    bool previous_host_avoided; // retryIgnorePreviousHosts, default true
 };
 #define RETRY_5XX (1u << 0)
 #define RETRY_GATEWAY_ERROR (1u << 1)
@@ -69,37 +71,43 @@ struct retry_policy {
 #define RETRY_GRPC_INTERNAL (1u << 10)
 #define RETRY_RESET_BEFORE_REQUEST (1u << 11)
 
+// One match block of one HTTPRoute (networking.istio.io VirtualService.http[]).
 struct route {
-    struct slice name;            // HTTPRoute.name(.match name), may be empty
+    struct slice name;            // name(.match[].name), may be empty
     struct slice virtual_service; // "name.namespace"
     struct pos pos;               // of the rule in its document
     uint32_t stat_id;             // dense over the whole table
     enum route_action action;
-    // forward
+    // route
     struct route_target *targets;
     uint32_t target_count, total_weight;
-    struct header_edit request, response; // the route's own
+    struct header_edit request, response; // headers: the route's own
     bool has_edits;
     bool target_edits_first; // weighted: Envoy applies the target's before the route's, else after
-    uint64_t timeout_ns;     // 0 = none
+    uint64_t timeout_ns;     // timeout, 0 = none
     struct retry_policy retry;
-    bool rewrite_uri; // prefix match: replaces the matched prefix, else the whole path
+    // rewrite
+    bool rewrite_uri; // uri: a prefix match replaces the matched prefix, others the whole path
     bool rewrite_is_prefix;
     uint32_t matched_prefix_len; // of this match when it is by prefix
-    struct slice rewrite_uri_text, rewrite_authority;
-    struct regex *rewrite_regex; // uriRegexRewrite
-    struct slice rewrite_regex_text;
+    struct slice rewrite_uri_text;
+    struct slice rewrite_authority;  // authority, or a Host among the headers; empty = as it came
+    struct regex *rewrite_regex;     // uriRegexRewrite.match, borrowed from the config
+    struct slice rewrite_regex_text; // uriRegexRewrite.rewrite
     // redirect
     struct {
-        struct slice uri, authority, scheme, prefix_rewrite;
-        bool uri_given, prefix_given, port_from_request;
-        uint32_t port; // 0 = none
-        uint16_t code;
+        struct slice uri, authority, scheme;
+        struct slice prefix_rewrite; // prefixRewrite: swaps the matched prefix
+        bool uri_given, prefix_given;
+        bool port_from_request; // derivePort: FROM_REQUEST_PORT
+        uint32_t port;          // port, 0 = none
+        uint16_t code;          // redirectCode, 301 by default
     } redirect;
-    // direct response
+    // directResponse
     uint16_t direct_status;
     struct slice direct_body;
-    // for listings: the match in words ("/productpage", "/static*", "/api~re", …)
+    // for listings, as `istioctl proxy-config routes` prints it: "/productpage", "/static*",
+    // "regex /v[0-9]+"
     struct slice match_text;
 };
 

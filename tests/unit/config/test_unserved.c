@@ -40,6 +40,8 @@ static const struct row {
     {"matching JWT claims (@request.auth.claims)", "9:24 error",
      HTTP("match: [{headers: {'@request.auth.claims.a': {exact: b}}}]"), VIRTUAL_SERVICE_GONE},
     {"mirror", "9:13 warning", HTTP("mirror: {host: b}"), 0},
+    {"an operator in a header's value (%VAR%)", "9:31 warning",
+     HTTP("headers: {request: {set: {a: '%%%PROTOCOL%'}}}"), 0},
     {"a tls route", "8:5 error", VS("  tls:\n  - match: [{sniHosts: [a.com]}]\n    " TO_B "\n"), ROUTES_GONE},
     {"a tcp route", "8:5 error", VS("  tcp:\n  - " TO_B "\n"), ROUTES_GONE},
     {"tls towards the destination", "6:24 error", POLICY("tls: {mode: SIMPLE}"), RULE_REFUSED},

@@ -342,6 +342,23 @@ TEST(route_header_edits_and_authority)
     compiled_fini(&c);
 }
 
+TEST(route_header_value_with_percent_signs)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS("  - headers: {request: {set: {a: '100%%', b: '%%%%x', c: '%PROTOCOL%'}}}\n"
+                       "    route: [{destination: {host: one}}]\n"),
+                  NULL);
+    struct route_request rq = compiled_request("a.com", "/");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && r->request.set_count == 3);
+    EXPECT(slice_eq(r->request.set[0].value, SLICE("100%")));
+    EXPECT(slice_eq(r->request.set[1].value, SLICE("%%x")));
+    EXPECT(slice_eq(r->request.set[2].value, SLICE("%PROTOCOL%")));
+    EXPECT(compiled_has_finding(&c, "an operator in a header's value (%VAR%) is not served"));
+    compiled_fini(&c);
+}
+
 TEST(route_edits_of_a_lone_destination_join_the_routes)
 {
     struct compiled c;
