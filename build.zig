@@ -1,5 +1,6 @@
 //! Steps:
 //!   zig build                the gateway, zig-out/bin/sluice
+//!   zig build release        the same without symbols, zig-out/release/sluice-VERSION-TARGET
 //!   zig build tools          the demo's backend and other small programs
 //!   zig build unit           unit-ROOM test programs
 //!   zig build sim            the simulation
@@ -14,6 +15,7 @@ const lint = @import("build/lint.zig");
 const rooms = @import("build/rooms.zig");
 const tests = @import("build/tests.zig");
 const Libs = @import("build/libs.zig").Libs;
+const version = @import("build/version.zig").text;
 
 pub fn build(b: *std.Build) void {
     const gcc_asan = "/usr/lib/gcc/x86_64-linux-gnu/12/libasan.so";
@@ -45,11 +47,21 @@ pub fn build(b: *std.Build) void {
 }
 
 fn gateway(c: ctx.Context, libs: Libs, all: []const *ctx.Compile) void {
+    c.b.installArtifact(gatewayProgram(c, libs, all, "sluice", false));
+    // Linked again from the same archives: only the linker's output is stripped.
+    const triple = c.target.result.zigTriple(c.b.allocator) catch @panic("OOM");
+    const bare = gatewayProgram(c, libs, all, "sluice-stripped", true);
+    const install = c.b.addInstallFile(bare.getEmittedBin(), c.b.fmt("release/sluice-{s}-{s}", .{ version, triple }));
+    c.b.step("release", "the gateway without symbols").dependOn(&install.step);
+}
+
+fn gatewayProgram(c: ctx.Context, libs: Libs, all: []const *ctx.Compile, name: []const u8, strip: bool) *ctx.Compile {
     const m = c.module(true);
+    if (strip) m.strip = true;
     m.addIncludePath(c.b.path("src"));
     m.addCSourceFile(.{ .file = c.b.path("src/main.c"), .flags = rooms.cFlags(c) });
     rooms.link(m, all, libs);
-    const e = c.executable("sluice", m);
+    const e = c.executable(name, m);
     e.lto = rooms.lto(c);
-    c.b.installArtifact(e);
+    return e;
 }

@@ -40,7 +40,9 @@ pub const Context = struct {
 
     /// The given C flags with those of the sanitizer or fuzzer.
     pub fn flags(c: Context, base: []const []const u8) []const []const u8 {
-        const extra: []const []const u8 = if (c.sanitize == .address)
+        const extra: []const []const u8 = if (c.sanitize == .address and c.fuzz)
+            &.{ "-fsanitize=address", "-fsanitize=fuzzer-no-link" }
+        else if (c.sanitize == .address)
             &.{"-fsanitize=address"}
         else if (c.fuzz)
             &.{"-fsanitize=fuzzer-no-link"}

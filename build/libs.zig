@@ -14,10 +14,8 @@ pub const Libs = struct {
     /// sanitizers, which are after our own mistakes.
     pub fn build(own: ctx.Context) Libs {
         var c = own;
-        if (!own.fuzz) {
-            c.optimize = .fast;
-            c.sanitize = .none;
-        }
+        c.sanitize = .none;
+        if (!own.fuzz) c.optimize = .fast;
         const boringssl = @import("boringssl.zig").build(c);
         return .{
             .liburing = @import("liburing.zig").build(c),

@@ -55,6 +55,9 @@ class Server:
                 gateway.kill()
             for port in self._ports:
                 port.release()
+        # Also those that ended by themselves or were killed.
+        for gateway in self._gateways:
+            gateway.check_log()
 
 
 @pytest.fixture

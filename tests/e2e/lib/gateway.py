@@ -32,8 +32,10 @@ def sanitized():
 
 def sluice(*args, timeout=_LOCAL_TIMEOUT, **kw):
     """Runs one command of the binary to its end."""
-    return subprocess.run([binary(), *map(str, args)], capture_output=True, text=True,
-                          timeout=timeout, check=False, **kw)
+    run = subprocess.run([binary(), *map(str, args)], capture_output=True, text=True,
+                         timeout=timeout, check=False, **kw)
+    assert not _SANITIZER.search(run.stderr or ""), run.stderr
+    return run
 
 
 class _Lines(threading.Thread):
