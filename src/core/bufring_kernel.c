@@ -3,6 +3,7 @@
 #include "core/bufring_kernel.h"
 #include "core/ring.h"
 #include "core/ring_kernel.h"
+#include <errno.h>
 #include <sys/mman.h>
 
 static struct io_uring *uring(struct bufring *b)

@@ -2,6 +2,7 @@
 // except the remembered answer about bundles. Any thread.
 #include "core/ring.h"
 #include "core/ring_kernel.h"
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
