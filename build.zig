@@ -49,9 +49,9 @@ pub fn build(b: *std.Build) void {
 fn gateway(c: ctx.Context, libs: Libs, all: []const *ctx.Compile) void {
     c.b.installArtifact(gatewayProgram(c, libs, all, "sluice", false));
     // Linked again from the same archives: only the linker's output is stripped.
-    const triple = c.target.result.zigTriple(c.b.allocator) catch @panic("OOM");
+    const t = c.target.result;
     const bare = gatewayProgram(c, libs, all, "sluice-stripped", true);
-    const install = c.b.addInstallFile(bare.getEmittedBin(), c.b.fmt("release/sluice-{s}-{s}", .{ version, triple }));
+    const install = c.b.addInstallFile(bare.getEmittedBin(), c.b.fmt("release/sluice-{s}-{t}-{t}-{t}", .{ version, t.cpu.arch, t.os.tag, t.abi }));
     c.b.step("release", "the gateway without symbols").dependOn(&install.step);
 }
 
