@@ -11,14 +11,14 @@
 enum { OP_ACCEPT, OP_RECV, OP_SEND };
 
 struct connection {
-    unsigned owed;     // requests read and not yet answered
-    unsigned matched;  // bytes of CRLFCRLF seen at the end of the last buffer
+    unsigned owed;    // requests read and not yet answered
+    unsigned matched; // bytes of CRLFCRLF seen at the end of the last buffer
     bool sending, ended;
 };
 
 static struct io_uring ring;
 static struct buffers buffers;
-static struct connection *connections;  // by descriptor
+static struct connection *connections; // by descriptor
 static size_t connections_max;
 static char *response;
 static size_t response_len;
@@ -38,8 +38,9 @@ static void response_build(long bytes)
     response_len = (size_t)n + (size_t)bytes;
     response = must_calloc(1, response_len);
     memcpy(response, head, (size_t)n);
-    for (long i = 0; i < bytes; i++)
-        response[n + i] = (char)('a' + i % 26);
+    char *body = body_new((size_t)bytes);
+    memcpy(response + n, body, (size_t)bytes);
+    free(body);
 }
 
 static void send_start(int fd)
@@ -57,7 +58,7 @@ static unsigned heads(struct connection *c, const char *p, size_t len)
     static const char end[] = "\r\n\r\n";
     const char *stop = p + len, *hit;
     unsigned n = 0;
-    while (c->matched > 0 && p < stop) {  // an end that lies across two buffers
+    while (c->matched > 0 && p < stop) { // an end that lies across two buffers
         c->matched = *p == end[c->matched] ? c->matched + 1 : 0;
         p++;
         if (c->matched == 4) {
@@ -124,7 +125,7 @@ static void on_send(int fd, const struct io_uring_cqe *cqe)
     struct connection *c = &connections[fd];
     c->sending = false;
     if (cqe->res < 0)
-        c->owed = 0;  // the receive ends too
+        c->owed = 0; // the receive ends too
     advance(fd);
 }
 
@@ -137,7 +138,8 @@ static void serve(int listener)
     for (;;) {
         unsigned head, n = 0;
         io_uring_submit_and_wait(&ring, 1);
-        io_uring_for_each_cqe(&ring, head, cqe) {
+        io_uring_for_each_cqe(&ring, head, cqe)
+        {
             int op = (int)(cqe->user_data >> 32), fd = (int)(uint32_t)cqe->user_data;
             n++;
             if (op == OP_ACCEPT)
@@ -153,10 +155,8 @@ static void serve(int listener)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"port", 1, NULL, 'p'},
-                                            {"bytes", 1, NULL, 'b'},
-                                            {"cpu", 1, NULL, 'c'},
-                                            {0}};
+    static const struct option options[] = {
+        {"port", 1, NULL, 'p'}, {"bytes", 1, NULL, 'b'}, {"cpu", 1, NULL, 'c'}, {0}};
     unsigned port = 0;
     long bytes = 1024;
     int cpu = -1;

@@ -1,6 +1,7 @@
 // bench-relay: the bare limit. Pairs every client connection with an upstream connection of its
 // own and passes bytes both ways without looking at them: multishot receives into provided
-// buffers, one send a buffer, one io_uring_enter a turn. What a gateway needs beyond this is its own.
+// buffers, one send a buffer, one io_uring_enter a turn. What a gateway needs beyond this is its
+// own.
 //
 // Each pair has two legs; a buffer received on one waits in the queue of the other until sent.
 // A pair is closed when neither leg has an operation in flight.
@@ -15,7 +16,7 @@ struct leg {
     struct leg *other;
     struct leg *next_starved;
     int fd;
-    int first, last;  // queue of buffers to send
+    int first, last; // queue of buffers to send
     bool receiving, sending, ended, starved;
 };
 
@@ -24,8 +25,8 @@ static struct buffers buffers;
 static struct {
     int next;
     unsigned len;
-} *queued;  // by buffer
-static struct leg *starved;  // found no buffer; fed when one has come back
+} *queued;                  // by buffer
+static struct leg *starved; // found no buffer; fed when one has come back
 static bool buffer_back;
 static struct sockaddr_in upstream;
 
@@ -227,7 +228,8 @@ int main(int argc, char **argv)
         struct io_uring_cqe *cqe;
         unsigned head, n = 0;
         io_uring_submit_and_wait(&ring, 1);
-        io_uring_for_each_cqe(&ring, head, cqe) {
+        io_uring_for_each_cqe(&ring, head, cqe)
+        {
             dispatch(cqe);
             n++;
         }
