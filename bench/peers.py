@@ -1,14 +1,16 @@
 """The peers Sluice is measured beside: how each is installed, configured and started.
 
 Installing goes through the machine's own package clients and is resumable: each folder under
-$SLUICE_CACHE/peers gets a `done` stamp. nginx and HAProxy come from Debian's `forky` suite, from
-the mirror this machine's apt already uses, unpacked into a folder of their own and run in a chroot
-there (the machine's own packages are not touched); Envoy from PyPI, by hash.
+$SLUICE_CACHE/peers gets a `done` stamp. nginx and HAProxy come from Debian's `forky` suite, in the
+versions of peers-debian.txt (what the suite has instead once it has moved on, which is said then),
+from the mirror this machine's apt already uses, unpacked into a folder of their own and run in a chroot
+there (the machine's own packages are not touched); Envoy from PyPI, by the hash in peers.txt.
 
 Every peer gets the best configuration we know that does the same work as Sluice: one worker, the
 request forwarded with Host and X-Forwarded-For, kept-alive pooled upstream connections, no access
 log, no limit on requests per connection. Whoever knows a better one: change it here and measure.
 """
+import hashlib
 import json
 import os
 import pathlib
@@ -20,6 +22,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 SUITE = "forky"
+WANTED = (HERE / "peers-debian.txt").read_text().split()
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
@@ -73,7 +76,12 @@ def unpack_debian(root, packages):
                "APT::Install-Recommends": "false", "Acquire::Languages": "none"}
     get = ["apt-get", "-qq"] + [f"-o{k}={v}" for k, v in options.items()]
     run(*get, "update")
-    run(*get, "install", "-y", "--download-only", *packages)
+    download = [*get, "install", "-y", "--download-only"]
+    try:
+        run(*download, *packages)
+    except Unavailable:
+        say(f"{SUITE} has moved on from {' '.join(packages)}: measuring what it has now")
+        run(*download, *(p.partition("=")[0] for p in packages))
     shutil.rmtree(root, ignore_errors=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / "usr" / name).mkdir(parents=True)
@@ -94,11 +102,12 @@ def unpack_debian(root, packages):
 
 
 def debian_root():
-    root = cache() / f"debian-{SUITE}"
+    pins = hashlib.sha256("\n".join(WANTED).encode()).hexdigest()[:16]
+    root = cache() / f"debian-{SUITE}-{pins}"
     if not (root / "done").exists():
         say(f"fetching nginx and HAProxy (Debian {SUITE})")
         root.parent.mkdir(parents=True, exist_ok=True)
-        unpack_debian(root, ["nginx", "haproxy"])
+        unpack_debian(root, WANTED)
         (root / "done").touch()
     return root
 
@@ -133,7 +142,7 @@ class Nginx:
         self.config = f"""\
 daemon off; user root; pid /run/nginx-{port}.pid; error_log stderr warn;
 worker_processes 1; worker_rlimit_nofile 20000;
-events {{ worker_connections 10000; }}
+events {{ worker_connections 19000; }}
 http {{
     access_log off;
     keepalive_timeout 300s; keepalive_requests 1000000000;
@@ -169,7 +178,9 @@ class Haproxy:
         self.config = f"""\
 global
     nbthread 1
-    maxconn 9000
+    maxconn 12000
+    ulimit-n 20000
+    no strict-limits
 defaults
     mode http
     http-reuse always
