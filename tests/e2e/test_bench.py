@@ -12,21 +12,27 @@ from lib.gateway import binary
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# A gateway that answers 1 KiB requests with a body of the wrong length.
-SHORT_ANSWERS = """
+# A gateway that answers every request with what it was given.
+ANSWERS = """
 import socketserver, sys
 
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
         while self.request.recv(65536):
-            self.request.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 3\\r\\n\\r\\nabc")
+            self.request.sendall(answer)
 
 class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
 
+answer = open(sys.argv[2], "rb").read()
 Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
+BODY = bytes(ord("a") + i % 26 for i in range(1024))  # the backend's
+
+
+def head(status, length):
+    return b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n" % (status, length)
 
 
 @pytest.fixture
@@ -55,27 +61,97 @@ def test_row_h1(harness, tmp_path):
         assert measured["gateway_cpu_s"] > 0
 
 
-def test_wrong_answers_are_errors(harness, tmp_path):
-    script = tmp_path / "short.py"
-    script.write_text(SHORT_ANSWERS)
+def answering(tmp_path, answer):
+    """A contender that says nothing but `answer`."""
+    script, file = tmp_path / "answers.py", tmp_path / "answer"
+    script.write_text(ANSWERS)
+    file.write_bytes(answer)
 
-    class Short:
-        name = "short"
+    class Constant:
+        name = "constant"
+        version = "1"
 
         def command(self, port, upstream, work):
-            return [sys.executable, script, port]
+            return [sys.executable, script, port, file]
 
+    return Constant
+
+
+@pytest.mark.parametrize("kind, answer", [
+    ("status", head(503, 1024) + BODY),
+    ("length", head(200, 3) + BODY[:3]),
+    ("content", head(200, 1024) + BODY[:1023] + b"?"),
+    ("malformed", b"HTTP/2 200\r\n\r\n" + BODY),
+], ids=["status", "length", "content", "malformed"])
+def test_wrong_answers_are_errors(harness, tmp_path, kind, answer):
     bench = harness.Bench(argparse.Namespace(seconds=0.3, rounds=1, quick=True), tmp_path)
-    results, failed = harness.row_h1(bench, [Short()])
+    results, failed = harness.row_h1(bench, [answering(tmp_path, answer)()])
     assert not failed
-    assert results["short"][0]["errors"] > 0
+    (measured,) = results["constant"]
+    assert measured[kind] > 0
+    assert measured["errors"] == measured[kind]
+
+
+def test_right_answers_are_none(harness, tmp_path):
+    """The same contender with the right answer: the errors above are the answers', not its own."""
+    bench = harness.Bench(argparse.Namespace(seconds=0.3, rounds=1, quick=True), tmp_path)
+    results, _ = harness.row_h1(bench, [answering(tmp_path, head(200, 1024) + BODY)()])
+    (measured,) = results["constant"]
+    assert measured["errors"] == 0
+    assert measured["responses"] > 0
+
+
+def test_errors_fail_the_run(harness, tmp_path, monkeypatch):
+    wrong = answering(tmp_path, head(200, 3) + BODY[:3])
+    monkeypatch.setattr(harness, "ALL", [wrong])
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--seconds", "0.3", "h1"])
+    (tmp_path / "bench").mkdir()
+    assert harness.main() == 1
+
+
+def test_everyone_has_every_place(harness):
+    names = ["a", "b", "c"]
+    orders = [harness.in_turn(names, n) for n in range(6)]
+    assert all(sorted(order) == names for order in orders)
+    for place in range(3):
+        assert sorted(order[place] for order in orders) == sorted(names * 2)
+
+
+def test_cpu_time_is_the_whole_trees(harness):
+    """A child's child and a thread beside the first burn time: both are counted."""
+    burn = ("import os, threading, time\n"
+            "def burn():\n"
+            "    while time.thread_time() < .3: pass\n"
+            "t = threading.Thread(target=burn); t.start(); t.join()\n"
+            "if os.fork() == 0: burn(); os._exit(0)\n"
+            "os.wait(); print('done', flush=True); input()\n")
+    p = subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True)
+    try:
+        assert p.stdout.readline() == "done\n"
+        assert 0.55 < harness.cpu_s(p.pid) < 2
+    finally:
+        p.communicate("\n")
+
+
+def test_row_idle(harness, tmp_path):
+    bench = harness.Bench(argparse.Namespace(seconds=0.3, rounds=1, quick=True), tmp_path)
+    results, failed = harness.row_idle(bench, [harness.Sluice()])
+    assert not failed
+    (measured,) = results["sluice"]
+    assert measured["errors"] == 0
+    assert measured["conns"] == 1000
+    assert 0.05 < measured["per_conn_kib"] < 64
 
 
 def test_quick_run_ends_well(harness):
     """As `./dev bench` calls it; the raw figures are where it says."""
-    command = [sys.executable, ROOT / "bench" / "run.py", "--quick", "--only", "sluice,bare", "h1"]
+    command = [sys.executable, ROOT / "bench" / "run.py", "--quick", "--seconds", "0.3",
+               "--only", "sluice,bare", "h1"]
     p = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert p.returncode == 0, p.stdout + p.stderr
     where = p.stdout.split("raw figures: ")[1].split()[0]
     kept = json.loads((ROOT / where).read_text())
     assert set(kept["h1"]) == {"sluice", "bare"}
+    assert "req per CPU-s" in (ROOT / where).with_suffix(".txt").read_text()
