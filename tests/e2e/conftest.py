@@ -2,8 +2,6 @@
 import resource
 from types import SimpleNamespace
 
-import pathlib
-
 import pytest
 
 from lib import documents as d
@@ -105,12 +103,3 @@ def proxy(plain_gateway, module_upstream):
                           fetch=plain_gateway.fetch)
     assert plain_gateway.process.poll() is None, "the gateway is gone:\n" + plain_gateway.log_text()
     module_upstream.check()
-
-
-def pytest_collection_modifyitems(items):
-    """Tests named in known_gaps.txt are expected to fail."""
-    path = pathlib.Path(__file__).with_name("known_gaps.txt")
-    gaps = [line for line in path.read_text().splitlines() if line and line[0] != "#"]
-    for item in items:
-        if any(item.nodeid.split("[")[0].endswith(gap) for gap in gaps):
-            item.add_marker(pytest.mark.xfail(reason="known gap", strict=False))

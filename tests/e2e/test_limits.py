@@ -200,8 +200,10 @@ def test_memory_at_95_percent(serve, docs, upstream):
         busy.send(request("/app"))
         half.send(request("/")[:-2])
         upstream.wait_requests(1)
+        gateway.wait_metric("exchanges_active", 2)  # the half head has been read
         with memory_at(gateway, 96):
-            gateway.wait_metric("memory_shed", 1)
+            gateway.wait_metric("shed_listener_paused", 2 * 2)  # listeners, workers
+            assert gateway.metric("memory_shed") == 1
             idle.expect_close()
             assert gateway.metric("shed_cx_idle") == 1
             half.send(b"\r\n")  # its head was under way: served, and then the connection ends
@@ -211,7 +213,6 @@ def test_memory_at_95_percent(serve, docs, upstream):
             waiting.send(request("/"))
             with pytest.raises(TimeoutError):
                 waiting.response()
-            assert gateway.metric("shed_listener_paused") == 2 * 2  # listeners, workers
             go.set()
             response = busy.response()
             assert (response.body, response.header("connection")) == (b"late", "close")
@@ -237,6 +238,7 @@ def test_memory_at_98_percent(serve, docs):
         eventually(lambda: gateway.metric("exchanges_active") == 1)
         with memory_at(gateway, 99):
             gateway.wait_metric("memory_shed", 2)
+            gateway.wait_metric("shed_listener_paused", 2 * 2)  # every worker has been told
             half.send(b"\r\n")
             response = half.response()
             assert (response.status, response.body) == (503, b"overloaded")
