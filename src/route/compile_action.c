@@ -128,17 +128,38 @@ static void join_lone_target(struct compile *c, struct route *r)
     t->rewrite_authority = (struct slice){NULL, 0};
 }
 
+// By how many bits the weights of a rule are divided, so that their sum is one number of 32 bits.
+static uint32_t weight_shift(const struct http_route *in)
+{
+    uint64_t total = 0;
+    uint32_t shift = 0;
+    for (uint32_t i = 0; i < in->route_count; i++)
+        total += in->routes[i].weight > 0 ? (uint32_t)in->routes[i].weight : 0;
+    while ((total >> shift) + in->route_count > UINT32_MAX)
+        shift++;
+    return shift;
+}
+
+// Zero is no target among several; alone, a destination gets everything whatever it weighs.
+static uint32_t weight_of(const struct http_route *in, uint32_t i, uint32_t shift)
+{
+    if (in->route_count == 1)
+        return 1;
+    uint32_t weight = in->routes[i].weight > 0 ? (uint32_t)in->routes[i].weight : 0;
+    return weight && !(weight >> shift) ? 1 : weight >> shift;
+}
+
 static void set_targets(struct compile *c, struct route *r, const struct virtual_service *vs,
                         const struct http_route *in, uint32_t listener_port)
 {
+    uint32_t shift = weight_shift(in);
     r->targets = arena_array(c->out, struct route_target, in->route_count);
     for (uint32_t i = 0; i < in->route_count; i++) {
-        const struct http_route_destination *d = &in->routes[i];
-        uint32_t weight = in->route_count == 1 ? 1 : d->weight > 0 ? (uint32_t)d->weight : 0;
+        uint32_t weight = weight_of(in, i, shift);
         if (weight == 0)
             continue;
         struct route_target *t = &r->targets[r->target_count++];
-        set_target(c, t, vs, d, listener_port);
+        set_target(c, t, vs, &in->routes[i], listener_port);
         t->weight = weight;
         r->total_weight += weight;
         t->weight_end = r->total_weight;

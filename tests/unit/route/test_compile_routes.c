@@ -280,6 +280,38 @@ TEST(route_weights)
     compiled_fini(&c);
 }
 
+TEST(route_weights_beyond_32_bits_keep_their_ratio)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS("  - route:\n    - {destination: {host: one}, weight: 2147483647}\n"
+                       "    - {destination: {host: one}, weight: 2147483647}\n"
+                       "    - {destination: {host: two}, weight: 2147483647}\n"
+                       "    - {destination: {host: two}, weight: 1}\n"),
+                  NULL);
+    struct route_request rq = compiled_request("a.com", "/");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && r->target_count == 4);
+    EXPECT_EQ(r->targets[0].weight, r->targets[2].weight);
+    EXPECT(r->targets[0].weight_end < r->targets[1].weight_end);
+    EXPECT(r->targets[1].weight_end < r->targets[2].weight_end);
+    EXPECT_EQ(r->targets[3].weight, 1); // not lost
+    EXPECT_EQ(r->targets[3].weight_end, r->total_weight);
+    EXPECT(route_pick(r, r->total_weight - 1) == &r->targets[3]);
+    compiled_fini(&c);
+}
+
+TEST(route_weight_of_a_lone_destination_does_not_matter)
+{
+    struct compiled c;
+    compiled_init(&c, DOCS("  - route: [{destination: {host: one}, weight: 0}]\n"), NULL);
+    struct route_request rq = compiled_request("a.com", "/");
+    const struct route *r = compiled_route(&c, "a.com", &rq);
+    REQUIRE(r && r->target_count == 1 && r->total_weight == 1);
+    EXPECT(route_pick(r, 0) == &r->targets[0]);
+    compiled_fini(&c);
+}
+
 TEST(route_retries_and_timeouts)
 {
     struct compiled c;
