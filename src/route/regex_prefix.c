@@ -71,6 +71,17 @@ static bool has_alternative(struct slice p)
     return false;
 }
 
+// Is the literal before `rest` perhaps wanted no times at all? A quantifier says so, and one may
+// follow what is nothing itself: `(?)`, `\Q\E`, `+`.
+static bool may_quantify(struct slice rest)
+{
+    if (rest.len == 0)
+        return false;
+    char c = rest.ptr[0];
+    return c == '*' || c == '?' || c == '+' || c == '{' || c == '\\' ||
+           slice_has_prefix(rest, SLICE("(?"));
+}
+
 size_t regex_literal_prefix(struct slice pattern, char out[REGEX_PREFIX_MAX])
 {
     size_t i = pattern.len && pattern.ptr[0] == '^', n = 0;
@@ -80,8 +91,7 @@ size_t regex_literal_prefix(struct slice pattern, char out[REGEX_PREFIX_MAX])
             break;
         out[n++] = (char)c;
     }
-    // The last one may be wanted no times at all.
-    if (n && i < pattern.len && strchr("*?{", pattern.ptr[i]))
+    if (n && may_quantify(slice_from(pattern, i)))
         n--;
     return n && has_alternative(pattern) ? 0 : n;
 }
