@@ -1,8 +1,9 @@
-// Message heads of HTTP/1.x. One pass over the bytes once the blank line is there; until then each
-// call only looks for it from where the last one stopped. Field values are scanned sixteen
-// bytes at a time for what ends or spoils them. No state, any thread.
+// Message heads of HTTP/1.x. One pass over a head that arrives whole; where it does not, each call
+// only looks for the blank line, from where the last one stopped, before all is read once more.
+// Field values are scanned sixteen bytes at a time for what ends or spoils them. No state, any
+// thread.
 #include "proto/h1_parse.h"
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(H1_PLAIN)
 #include <emmintrin.h>
 #endif
 
@@ -29,11 +30,10 @@ static const char *find_head_end(const char *data, size_t len, size_t *scanned)
     return NULL;
 }
 
-// First byte that may not stand in a field value: a control other than HTAB, or DEL. The caller
-// guarantees that one (the CR of the line end) exists before `end`.
+// First byte that may not stand in a field value: a control other than HTAB, or DEL.
 static char *scan_value(char *p, const char *end)
 {
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(H1_PLAIN)
     const __m128i space = _mm_set1_epi8(0x20), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
     while (end - p >= 16) {
         __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
@@ -48,6 +48,25 @@ static char *scan_value(char *p, const char *end)
     }
 #endif
     while (p < end && ((uint8_t)*p >= 0x20 || *p == '\t') && *p != 0x7f)
+        p++;
+    return p;
+}
+
+// First byte that may not stand in a request target: white space, a control, DEL or one above.
+static char *scan_target(char *p, const char *end)
+{
+#if defined(__SSE2__) && !defined(H1_PLAIN)
+    const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
+    while (end - p >= 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+        __m128i ok = _mm_andnot_si128(_mm_cmpeq_epi8(v, del), _mm_cmpgt_epi8(v, space));
+        unsigned mask = (unsigned)_mm_movemask_epi8(ok);
+        if (mask != 0xffff)
+            return p + __builtin_ctz(~mask);
+        p += 16;
+    }
+#endif
+    while (p < end && (uint8_t)*p > 0x20 && (uint8_t)*p < 0x7f)
         p++;
     return p;
 }
@@ -88,7 +107,8 @@ static enum err parse_field(char *p, char *end, struct head *h, struct h1_messag
     return OK;
 }
 
-static enum err parse_fields(char *p, char *end, struct head *h, struct h1_message *m)
+// Field lines and the blank line; *rest is behind that.
+static enum err parse_fields(char *p, char *end, struct head *h, struct h1_message *m, char **rest)
 {
     size_t counted = 0;
     while (!is_crlf(p, end)) {
@@ -101,7 +121,8 @@ static enum err parse_fields(char *p, char *end, struct head *h, struct h1_messa
             return bad(m, H1_TOO_LARGE, "http1.headers_too_large");
         p = next;
     }
-    return p + 2 == end ? OK : bad(m, H1_BAD_REQUEST, "http1.bare_line_feed");
+    *rest = p + 2;
+    return OK;
 }
 
 // Connection options, framing and Host (RFC 9112 sections 3.2, 6, 9.3), from the fields.
@@ -195,8 +216,7 @@ static enum err parse_request_line(char *p, char *end, struct head *h, struct h1
     if (h->method.len == 0 || p == end || *p != ' ')
         return bad(m, H1_BAD_REQUEST, "http1.invalid_method");
     char *target = ++p;
-    while (p < end && (uint8_t)*p > 0x20 && (uint8_t)*p < 0x7f)
-        p++;
+    p = scan_target(p, end);
     h->target = (struct slice){target, (size_t)(p - target)};
     if (h->target.len == 0 || p == end || *p != ' ')
         return bad(m, H1_BAD_REQUEST, "http1.invalid_target");
@@ -222,20 +242,35 @@ static enum err incomplete(const char *line, size_t len, bool first, struct h1_m
     return hopeful ? MORE : bad(m, H1_BAD_REQUEST, "http1.invalid_method");
 }
 
+static enum err request_head(char *line, char *end, struct head *h, struct h1_message *m,
+                             char **rest)
+{
+    char *p;
+    head_reset(h);
+    memset(m, 0, sizeof(*m));
+    if (parse_request_line(line, end, h, m, &p) != OK)
+        return ERR_SYNTAX;
+    return parse_fields(p, end, h, m, rest);
+}
+
 enum err h1_parse_request(char *data, size_t len, size_t *scanned, struct head *h,
                           struct h1_message *m)
 {
     // One empty line before the request line is skipped (RFC 9112 section 2.2).
-    char *line = is_crlf(data, data + len) ? data + 2 : data;
-    const char *head_end = find_head_end(line, len - (size_t)(line - data), scanned);
-    if (!head_end)
-        return incomplete(line, len - (size_t)(line - data), line == data, m);
+    char *line = is_crlf(data, data + len) ? data + 2 : data, *end;
+    // Most heads arrive whole. Where this one has not, or is malformed, its end is looked for
+    // first.
+    if (*scanned != 0 || request_head(line, data + len, h, m, &end) != OK) {
+        const char *head_end = find_head_end(line, len - (size_t)(line - data), scanned);
+        if (!head_end) {
+            head_reset(h);
+            return incomplete(line, len - (size_t)(line - data), line == data, m);
+        }
+        if (request_head(line, data + (head_end - data), h, m, &end) != OK)
+            return ERR_SYNTAX;
+    }
     struct framing_fields ff = {0};
-    char *end = data + (head_end - data), *p;
-    memset(m, 0, sizeof(*m));
-    m->head_len = (uint32_t)(head_end - data);
-    if (parse_request_line(line, end, h, m, &p) != OK || parse_fields(p, end, h, m) != OK)
-        return ERR_SYNTAX;
+    m->head_len = (uint32_t)(end - data);
     collect_framing(h, &ff);
     if (ff.hosts > 1)
         return bad(m, H1_BAD_REQUEST, "http1.duplicate_host");
@@ -252,7 +287,7 @@ enum err h1_parse_request(char *data, size_t len, size_t *scanned, struct head *
 static enum err parse_status_line(char *p, char *end, struct head *h, struct h1_message *m,
                                   char **next)
 {
-    int minor = end - p >= 12 ? parse_version(p, 8) : -1;
+    int minor = end - p >= 13 ? parse_version(p, 8) : -1;
     if (minor < 0 || p[8] != ' ')
         return bad(m, H1_BAD_REQUEST, "http1.invalid_status_line");
     h->minor_version = (uint8_t)minor;
@@ -271,20 +306,33 @@ static enum err parse_status_line(char *p, char *end, struct head *h, struct h1_
     return OK;
 }
 
+static enum err response_head(char *line, char *end, struct head *h, struct h1_message *m,
+                              char **rest)
+{
+    char *p;
+    head_reset(h);
+    memset(m, 0, sizeof(*m));
+    if (parse_status_line(line, end, h, m, &p) != OK)
+        return ERR_SYNTAX;
+    return parse_fields(p, end, h, m, rest);
+}
+
 enum err h1_parse_response(char *data, size_t len, size_t *scanned, struct slice request_method,
                            struct head *h, struct h1_message *m)
 {
-    const char *head_end = find_head_end(data, len, scanned);
+    char *end;
+    if (*scanned != 0 || response_head(data, data + len, h, m, &end) != OK) {
+        const char *head_end = find_head_end(data, len, scanned);
+        if (!head_end) { // another protocol's greeting is refused without waiting for a blank line
+            head_reset(h);
+            bool hopeful = memcmp(data, "HTTP/", len < 5 ? len : 5) == 0;
+            return hopeful ? MORE : bad(m, H1_BAD_REQUEST, "http1.invalid_status_line");
+        }
+        if (response_head(data, data + (head_end - data), h, m, &end) != OK)
+            return ERR_SYNTAX;
+    }
     struct framing_fields ff = {0};
-    memset(m, 0, sizeof(*m));
-    if (!head_end) // another protocol's greeting is refused without waiting for a blank line
-        return memcmp(data, "HTTP/", len < 5 ? len : 5) == 0
-                   ? MORE
-                   : bad(m, H1_BAD_REQUEST, "http1.invalid_status_line");
-    char *end = data + (head_end - data), *p;
-    m->head_len = (uint32_t)(head_end - data);
-    if (parse_status_line(data, end, h, m, &p) != OK || parse_fields(p, end, h, m) != OK)
-        return ERR_SYNTAX;
+    m->head_len = (uint32_t)(end - data);
     collect_framing(h, &ff);
     if (apply_framing(h, &ff, m) != OK)
         return ERR_SYNTAX;
@@ -312,5 +360,6 @@ enum err h1_parse_trailers(char *data, size_t len, struct head *h, struct h1_mes
     m->head_len = (uint32_t)(end - data);
     if (m->head_len > HEAD_MAX_BYTES) // as above, wherever the input was cut
         return bad(m, H1_TOO_LARGE, "http1.trailers_too_large");
-    return parse_fields(data, data + m->head_len, h, m);
+    char *rest;
+    return parse_fields(data, data + m->head_len, h, m, &rest);
 }

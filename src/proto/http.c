@@ -128,8 +128,7 @@ struct slice http_reason(uint32_t status)
     return SLICE("");
 }
 
-// RFC 9110 section 5.6.2: the value is the byte in lower case, 0 where it is no token character.
-static const uint8_t tchar[256] = {
+const uint8_t http_tchar_table[256] = {
     ['!'] = '!', ['#'] = '#', ['$'] = '$', ['%'] = '%', ['&'] = '&', ['\''] = '\'', ['*'] = '*',
     ['+'] = '+', ['-'] = '-', ['.'] = '.', ['^'] = '^', ['_'] = '_', ['`'] = '`',   ['|'] = '|',
     ['~'] = '~', ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4',   ['5'] = '5',
@@ -143,15 +142,10 @@ static const uint8_t tchar[256] = {
     ['T'] = 't', ['U'] = 'u', ['V'] = 'v', ['W'] = 'w', ['X'] = 'x', ['Y'] = 'y',   ['Z'] = 'z',
 };
 
-uint8_t http_tchar(uint8_t c)
-{
-    return tchar[c];
-}
-
 bool http_is_token(struct slice s)
 {
     for (size_t i = 0; i < s.len; i++)
-        if (!tchar[(uint8_t)s.ptr[i]])
+        if (!http_tchar((uint8_t)s.ptr[i]))
             return false;
     return s.len > 0;
 }

@@ -58,7 +58,13 @@ bool http_is_token(struct slice s); // RFC 9110 section 5.6.2, not empty
 // none of !$&'()*+,;=.
 bool http_is_authority(struct slice s);
 bool http_method_idempotent(struct slice method); // RFC 9110 section 9.2.2
-uint8_t http_tchar(uint8_t c);                    // lower-cased when c is a token character, else 0
+
+// The byte lower-cased when it is a token character, else 0 (RFC 9110 section 5.6.2).
+extern const uint8_t http_tchar_table[256];
+static inline uint8_t http_tchar(uint8_t c)
+{
+    return http_tchar_table[c];
+}
 
 // Calls fn for each member of a comma-separated list (RFC 9110 section 5.6.1), trimmed, empty
 // ones skipped; stops when it returns false.
