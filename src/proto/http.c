@@ -162,29 +162,28 @@ static bool is_address_byte(char c)
            c == '.';
 }
 
+// Where a name or a bracketed address ends, 0 where s does not begin with one.
+static size_t host_end(struct slice s)
+{
+    bool bracket = s.len > 0 && s.ptr[0] == '[';
+    size_t i = bracket ? 1 : 0;
+    while (i < s.len && (bracket ? is_address_byte(s.ptr[i]) : is_name_byte(s.ptr[i])))
+        i++;
+    if (!bracket)
+        return i;
+    return i >= 3 && i < s.len && s.ptr[i] == ']' ? i + 1 : 0;
+}
+
 bool http_is_authority(struct slice s)
 {
-    size_t i = 0;
-    if (s.len > 0 && s.ptr[0] == '[') {
-        for (i = 1; i < s.len && is_address_byte(s.ptr[i]); i++)
-            continue;
-        if (i < 3 || i == s.len || s.ptr[i++] != ']')
-            return false;
-    } else {
-        while (i < s.len && is_name_byte(s.ptr[i]))
-            i++;
-    }
-    if (i == 0 || i == s.len)
-        return i > 0;
-    if (s.ptr[i++] != ':' || s.len - i > 5)
+    size_t end = host_end(s);
+    if (end == 0 || end == s.len)
+        return end > 0;
+    struct slice port = slice_from(s, end + 1);
+    uint64_t number = 0;
+    if (s.ptr[end] != ':' || port.len > 5)
         return false;
-    uint32_t port = 0;
-    for (; i < s.len; i++) {
-        if (s.ptr[i] < '0' || s.ptr[i] > '9')
-            return false;
-        port = port * 10 + (uint32_t)(s.ptr[i] - '0');
-    }
-    return port <= 65535;
+    return port.len == 0 || (slice_to_u64(port, &number) && number <= 65535);
 }
 
 bool http_method_idempotent(struct slice m)
