@@ -1,4 +1,5 @@
 """Bodies larger than what the gateway may keep: throughput and back-pressure, both ways."""
+import os
 import threading
 
 import pytest
@@ -13,6 +14,7 @@ BLOCK = bytes(range(256)) * 1024  # 256 KiB
 BLOCKS = LARGE // len(BLOCK)
 # What the kernel may hold of a stalled 100 MiB: two hops' send and receive buffers.
 STALLED = 40 * MEGABYTE
+LONG = int(os.environ.get("SLUICE_SOAK_SECONDS", "10")) >= 60  # then 5 GiB, which 32 bits do not hold
 CHUNKED = [("Transfer-Encoding", "chunked")]
 
 
@@ -172,6 +174,59 @@ def test_slow_client_holds_a_tunnel_back(proxy, memory):
         read_blocks(client)
         client.expect_close()
     proxy.gateway.wait_metric("tunnel_active", 0)
+
+
+def read_exactly(stream, total):
+    """Reads so much of BLOCK after BLOCK into one buffer, and checks every byte."""
+    buffer = bytearray(len(BLOCK))
+    view = memoryview(buffer)
+    left = stream.pending()
+    stream.exactly(len(left))
+    view[:len(left)] = left
+    filled = len(left)
+    for _ in range(total // len(BLOCK)):
+        while filled < len(BLOCK):
+            n = stream.socket.recv_into(view[filled:])
+            assert n, "cut off"
+            filled += n
+        assert buffer == BLOCK
+        filled = 0
+
+
+@pytest.mark.parametrize("way", ["down", "up"])
+def test_a_gigabyte(proxy, memory, way):
+    """Its size is neither kept nor counted in 32 bits: RSS stays where it was, all the way through."""
+    total = (64 if sanitized() else 1024 + 4096 * LONG) * MEGABYTE
+    proxy.upstream.stream_bodies = True
+
+    def send(stream):
+        for i in range(total // len(BLOCK)):
+            stream.send(BLOCK)
+            if i % 1024 == 0:
+                memory()
+
+    def handler(connection, _seen):
+        if way == "down":
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total)
+            send(connection)
+        else:
+            read_exactly(connection, total)
+            connection.send(reply(b"done"))
+
+    proxy.upstream.handler = handler
+    with proxy.client(timeout=60) as client:
+        if way == "down":
+            client.send(request("/"))
+            assert client.head().content_length() == total
+            read_exactly(client, total)
+        else:
+            client.send(request("/", method="POST", headers=[("Content-Length", total)]))
+            send(client)
+            assert client.response().body == b"done"
+        assert proxy.upstream.faults == []
+        proxy.upstream.handler = lambda c, r: c.send(reply(b"next"))
+        assert client.roundtrip("/").body == b"next"
+    memory()
 
 
 def test_slow_client_holds_the_upstream_back(proxy, memory):
