@@ -13,12 +13,14 @@
 #define RECLAIM_MS 20 // while an old snapshot is still in use
 #define DRAIN_MS 20
 #define FINDINGS_LOGGED 100
+#define DISTURBED_MAX 5 // then what was read is taken as it is: somebody never stops writing
 #define FINDING_BYTES (64u * 1024u)
 
 struct control {
     struct control_config cfg;
     bool was_polling;
     bool reload_wanted; // by SIGHUP
+    uint32_t disturbed; // times in a row
     bool ending, ended;
     uint64_t drain_until_ns;
 };
@@ -87,14 +89,28 @@ void control_log_findings(const struct findings *f, uint32_t limit)
                  limit, f->errors, f->warnings);
 }
 
+static bool disturbed(void *control)
+{
+    struct control *c = control;
+    bool again = c->disturbed < DISTURBED_MAX && watch_disturbed(c->cfg.watch, now_ms());
+    c->disturbed = again ? c->disturbed + 1 : 0;
+    return again;
+}
+
 static void reload(struct control *c, const char *reason)
 {
     struct runtime *rt = c->cfg.runtime;
     struct findings findings;
     findings_init(&findings);
     uint64_t began = clock_monotonic_ns();
+    watch_begin_read(c->cfg.watch);
     enum err e = runtime_load(rt, &findings);
     double ms = (double)(clock_monotonic_ns() - began) / 1e6;
+    if (e == MORE) {
+        log_debug("reload_postponed", "reason=%s text=\"a document was being written\"", reason);
+        findings_fini(&findings);
+        return;
+    }
     findings_sort(&findings);
     control_log_findings(&findings, FINDINGS_LOGGED);
     const struct snapshot *s = atomic_load(&rt->current);
@@ -206,6 +222,8 @@ int control_run(const struct control_config *cfg)
 {
     struct control c = {.cfg = *cfg};
     note_watch_mode(&c);
+    cfg->runtime->cfg.disturbed = disturbed;
+    cfg->runtime->cfg.disturbed_arg = &c;
     while (!c.ended) {
         int fds[2] = {cfg->signal_fd, watch_fd(cfg->watch)}; // poll ignores -1
         if (admin_poll(cfg->admin, wait_ms(&c), fds, 2) & 1u)
@@ -215,5 +233,6 @@ int control_run(const struct control_config *cfg)
         runtime_watch_memory(cfg->runtime);
         check_drained(&c);
     }
+    cfg->runtime->cfg.disturbed = NULL;
     return 0;
 }

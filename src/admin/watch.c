@@ -3,8 +3,9 @@
 //
 // A folder given is watched with all folders below it; a file is watched through the folder it is
 // in, so that replacing it by rename is seen. Where a component of a path is a symbolic link, the
-// folder that holds the link is watched as well. After each change the watches are laid anew
-// *before* the documents are read: what happens meanwhile is reported again, nothing is missed.
+// folder that holds the link is watched as well. When something has come or gone the watches are
+// laid anew *before* the documents are read: what happens meanwhile is reported again, nothing is
+// missed. A document that is being written (truncated, and not closed yet) is waited for.
 #include "admin/watch.h"
 #include "core/check.h"
 #include "core/slice.h"
@@ -21,14 +22,20 @@
 #define INTERESTS_MAX 65536
 #define DEPTH_MAX 32
 #define LINKS_MAX 40 // as the kernel's limit on symbolic links in a path
-#define EVENTS                                                                               \
-    (IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | \
-     IN_MOVE_SELF | IN_ONLYDIR)
+#define WRITTEN_MAX 64
+#define EVENTS                                                                          \
+    (IN_MODIFY | IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | \
+     IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
 
 struct interest { // what in a watched folder concerns us
     int wd;
     char *path; // of the folder, for looking at what was created; NULL for a name
     char *name; // one entry of the folder; NULL = every document in it
+};
+
+struct written { // a document that was opened for writing and not closed yet
+    int wd;
+    uint64_t name_hash;
 };
 
 struct watch {
@@ -37,7 +44,12 @@ struct watch {
     int fd; // -1 = polling
     struct interest *interests;
     uint32_t interest_count, interest_cap;
-    bool failed;                      // a watch could not be laid
+    bool failed;         // a watch could not be laid
+    bool relay;          // something came or went: the watches are to be laid anew
+    uint64_t signs;      // of changes, ever
+    uint64_t signs_read; // when the documents were read last
+    struct written written[WRITTEN_MAX];
+    uint32_t written_count;
     uint64_t first_ms, last_ms;       // of the signs of the change that has not settled; 0 = none
     uint64_t signature, next_poll_ms; // polling
 };
@@ -218,6 +230,29 @@ static bool any_concern(const struct watch *w, const struct inotify_event *e)
     return false;
 }
 
+static void forget_written(struct watch *w, const struct written *f)
+{
+    for (uint32_t i = 0; i < w->written_count; i++)
+        if (w->written[i].wd == f->wd && w->written[i].name_hash == f->name_hash)
+            w->written[i--] = w->written[--w->written_count];
+}
+
+// IN_MODIFY (a truncation too) begins a write, which is complete when the file is closed.
+static void note(struct watch *w, const struct inotify_event *e, uint64_t now_ms)
+{
+    struct written f = {e->wd, e->len ? slice_hash(slice_of(e->name)) : 0};
+    w->signs++;
+    forget_written(w, &f);
+    if (e->mask & IN_MODIFY) {
+        if (w->written_count < WRITTEN_MAX)
+            w->written[w->written_count++] = f;
+        return;
+    }
+    w->relay |= !(e->mask & IN_CLOSE_WRITE);
+    w->last_ms = now_ms;
+    w->first_ms = w->first_ms ? w->first_ms : now_ms;
+}
+
 static void take_events(struct watch *w, uint64_t now_ms)
 {
     _Alignas(struct inotify_event) char buf[16384];
@@ -225,10 +260,8 @@ static void take_events(struct watch *w, uint64_t now_ms)
     while ((n = read(w->fd, buf, sizeof(buf))) > 0) {
         for (char *at = buf; at < buf + n;) {
             const struct inotify_event *e = (const struct inotify_event *)at;
-            if (any_concern(w, e)) {
-                w->last_ms = now_ms;
-                w->first_ms = w->first_ms ? w->first_ms : now_ms;
-            }
+            if (any_concern(w, e))
+                note(w, e, now_ms);
             at += sizeof(*e) + e->len;
         }
     }
@@ -341,6 +374,8 @@ void watch_step(struct watch *w, uint64_t now_ms)
 static uint64_t settled_at(const struct watch *w)
 {
     uint64_t quiet = w->last_ms + WATCH_SETTLE_MS, latest = w->first_ms + WATCH_SETTLE_MAX_MS;
+    if (w->written_count > 0) // its close is reported; this is for a file that is kept open
+        return latest + WATCH_WRITE_MAX_MS;
     return quiet < latest ? quiet : latest;
 }
 
@@ -349,11 +384,28 @@ bool watch_changed(struct watch *w, uint64_t now_ms)
     if (!w->first_ms || now_ms < settled_at(w))
         return false;
     w->first_ms = w->last_ms = 0;
-    if (w->fd >= 0) {
+    if (w->fd >= 0 && w->relay) {
+        w->relay = false;
+        w->written_count = 0;
         lay(w);
         if (w->fd < 0) // from now on by looking
             w->signature = sign_all(w);
     }
+    return true;
+}
+
+void watch_begin_read(struct watch *w)
+{
+    w->signs_read = w->signs;
+}
+
+bool watch_disturbed(struct watch *w, uint64_t now_ms)
+{
+    watch_step(w, now_ms);
+    if (w->signs == w->signs_read && w->written_count == 0)
+        return false;
+    w->last_ms = now_ms;
+    w->first_ms = w->first_ms ? w->first_ms : now_ms;
     return true;
 }
 

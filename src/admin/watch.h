@@ -10,6 +10,7 @@ struct watch;
 
 #define WATCH_SETTLE_MS 100     // quiet for so long before a change counts
 #define WATCH_SETTLE_MAX_MS 500 // but not later than this after the first sign of it
+#define WATCH_WRITE_MAX_MS 500  // and this much later still while a document is being written
 #define WATCH_POLL_MS 1000
 
 // inputs are borrowed. poll_only: as if inotify could not be had (tests).
@@ -21,6 +22,11 @@ void watch_step(struct watch *w, uint64_t now_ms);
 // True once for each change that has settled. The caller then reads the documents; what changes
 // after this call is reported anew.
 bool watch_changed(struct watch *w, uint64_t now_ms);
+// The documents are about to be read.
+void watch_begin_read(struct watch *w);
+// Asked after they have been read: whether one was written meanwhile, or still is, so that
+// half of it may have been read. The change is reported again when it has settled.
+bool watch_disturbed(struct watch *w, uint64_t now_ms);
 // How long the caller may sleep; at most limit_ms.
 int watch_wait_ms(const struct watch *w, uint64_t now_ms, int limit_ms);
 bool watch_is_polling(const struct watch *w);

@@ -340,6 +340,10 @@ enum err runtime_load(struct runtime *rt, struct findings *out)
     uint64_t began = clock_monotonic_ns();
     struct new_sockets ns = {0};
     struct snapshot *s = build(rt, out);
+    if (rt->cfg.disturbed && rt->cfg.disturbed(rt->cfg.disturbed_arg)) {
+        snapshot_destroy(s);
+        return MORE;
+    }
     bool ok = s && prepare_listeners(rt, s, &ns, out);
     atomic_store(&rt->config_findings, out->count);
     if (ok) {

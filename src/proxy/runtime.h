@@ -21,7 +21,9 @@ struct runtime_config {
     uint32_t workers;
     uint64_t drain_time_ns;
     uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns;
-    uint32_t max_connections; // of clients, all workers together; 0 = by RLIMIT_NOFILE
+    uint32_t max_connections;     // of clients, all workers together; 0 = by RLIMIT_NOFILE
+    bool (*disturbed)(void *arg); // asked once the documents are read; may be NULL
+    void *disturbed_arg;
     // Called on the worker when an exchange has ended (access log); may be NULL.
     void (*on_exchange_end)(void *arg, uint32_t worker, const struct exchange *x);
     void *on_exchange_end_arg;
@@ -88,7 +90,8 @@ struct runtime {
 
 // Allocates workers and starts their threads; no listener yet. ERR_IO with a logged sentence.
 enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg) must_use;
-// Reads the documents, compiles, publishes. ERR_INVALID keeps what was; findings go to `out`.
+// Reads the documents, compiles, publishes. ERR_INVALID keeps what was; findings go to `out`. MORE
+// keeps it too: cfg.disturbed says that the documents were written while they were read.
 enum err runtime_load(struct runtime *rt, struct findings *out) must_use;
 void runtime_reclaim(struct runtime *rt); // frees snapshots nobody reads any more; call regularly
 void runtime_watch_memory(struct runtime *rt);  // measures, sheds load; some times a second

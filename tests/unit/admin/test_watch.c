@@ -199,3 +199,38 @@ TEST(watch_waits_until_it_is_quiet)
     watch_destroy(w);
     clean();
 }
+
+TEST(watch_waits_for_a_document_that_is_being_written)
+{
+    REQUIRE(fresh());
+    struct load_input in = {"default", root};
+    put("a.yaml", "a");
+    struct watch *w = watch_create(&in, 1, false);
+    put("a.yaml", "b");
+    watch_step(w, 1000);
+    FILE *f = fopen(at("a.yaml"), "w"); // empty from here on
+    watch_step(w, 1050);
+    EXPECT(!watch_changed(w, 1000 + WATCH_SETTLE_MAX_MS));
+    fputs("c", f);
+    fclose(f);
+    watch_step(w, 1600);
+    EXPECT(watch_changed(w, 1600));
+    watch_begin_read(w);
+    EXPECT(!watch_disturbed(w, 1601));
+    // written while it is read
+    watch_begin_read(w);
+    f = fopen(at("a.yaml"), "w");
+    EXPECT(watch_disturbed(w, 2000));
+    EXPECT(!watch_changed(w, 2000 + WATCH_SETTLE_MS));
+    fclose(f);
+    watch_step(w, 2200);
+    EXPECT(watch_changed(w, 2200 + WATCH_SETTLE_MS));
+    // kept open for ever: it is not waited for longer than that
+    f = fopen(at("a.yaml"), "w");
+    watch_begin_read(w);
+    EXPECT(watch_disturbed(w, 3000));
+    EXPECT(watch_changed(w, 3000 + WATCH_SETTLE_MAX_MS + WATCH_WRITE_MAX_MS));
+    fclose(f);
+    watch_destroy(w);
+    clean();
+}
