@@ -3,6 +3,9 @@
 //
 // Invariants:
 //  - refs[bid] == 0 means that the buffer is the kernel's or waits in `recycled`.
+//  - The kernel has `posted_target` buffers after a flush, or all that nobody holds. It uses them
+//    in turn, so the fewer it has the likelier the next one is in the CPU's cache; the target
+//    doubles when it found none, and halves after a long time in which a quarter would have done.
 //  - out == number of buffers with refs > 0 plus recycled_count.
 //  - The kernel consumes in ring order, so the buffers of a bundle are order[p], order[p+1], ...
 //    from the position p of its first one. Which positions belong to a completion follows from
@@ -20,6 +23,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+
+#define POSTED_MIN 128u
+#define QUIET_FLUSHES 4096u
 
 static uint32_t mask(const struct bufring *b)
 {
@@ -43,6 +49,20 @@ static void publish(struct bufring *b, uint32_t n)
 {
     b->tail += n;
     bufring_kernel_publish(b, n);
+}
+
+static void post_recycled(struct bufring *b)
+{
+    uint32_t posted = b->count - b->out;
+    uint32_t n = b->posted_target > posted ? b->posted_target - posted : 0;
+    if (n > b->recycled_count)
+        n = b->recycled_count;
+    if (n == 0)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        give(b, b->recycled[--b->recycled_count], i);
+    publish(b, n);
+    b->out -= n;
 }
 
 static bool allocate(struct bufring *b)
@@ -79,6 +99,7 @@ int bufring_init(struct bufring *b, struct ring *r, uint16_t group_id, uint32_t 
         release(b);
         return ERR_NOMEM;
     }
+    b->posted_target = count < POSTED_MIN ? count : POSTED_MIN;
     int rc = bufring_kernel_register(b);
     if (rc < 0) {
         release(b);
@@ -86,8 +107,9 @@ int bufring_init(struct bufring *b, struct ring *r, uint16_t group_id, uint32_t 
         return ERR_IO;
     }
     for (uint32_t i = 0; i < count; i++)
-        give(b, (uint16_t)i, i);
-    publish(b, count);
+        b->recycled[i] = (uint16_t)i;
+    b->recycled_count = b->out = count;
+    post_recycled(b);
     return OK;
 }
 
@@ -164,6 +186,8 @@ void bufring_put(struct bufring *b, uint16_t bid)
 void bufring_wait(struct bufring *b, struct bufring_waiter *w)
 {
     b->enobufs++;
+    b->posted_target = b->posted_target * 2 < b->count ? b->posted_target * 2 : b->count;
+    b->quiet_flushes = 0;
     if (!list_linked(&w->link))
         list_insert_tail(&b->starved, &w->link);
 }
@@ -186,16 +210,21 @@ static void wake_starved(struct bufring *b)
     }
 }
 
+static void lower_target(struct bufring *b, uint32_t used)
+{
+    if (used > b->posted_target / 4 || b->posted_target / 2 < POSTED_MIN) {
+        b->quiet_flushes = 0;
+    } else if (++b->quiet_flushes == QUIET_FLUSHES) {
+        b->posted_target /= 2;
+        b->quiet_flushes = 0;
+    }
+}
+
 void bufring_flush(struct bufring *b)
 {
-    uint32_t n = b->recycled_count;
-    if (n > 0) {
-        for (uint32_t i = 0; i < n; i++)
-            give(b, b->recycled[i], i);
-        publish(b, n);
-        b->recycled_count = 0;
-        b->out -= n;
-    }
+    uint32_t posted = b->count - b->out;
+    lower_target(b, b->posted_target > posted ? b->posted_target - posted : 0);
+    post_recycled(b);
     if (unlikely(!list_empty(&b->starved)))
         wake_starved(b);
 }

@@ -29,8 +29,10 @@ struct bufring {
     uint32_t tail;   // entries ever given to the kernel
     uint16_t *order; // by ring position: the bid there, so that a bundle's following bids are known
     uint16_t *position; // by bid: the ring position at which it was given to the kernel last
-    uint16_t *recycled; // bids to be given to the kernel by the next bufring_flush
+    uint16_t *recycled; // bids in nobody's hands, a stack: those used last are in the CPU's cache
     uint32_t recycled_count;
+    uint32_t posted_target; // bufring_flush leaves the kernel as many, if there are as many
+    uint32_t quiet_flushes; // in a row that used few of them
     struct list_node starved;
     uint64_t enobufs; // times the ring was found dry
 };
@@ -59,10 +61,15 @@ void bufring_take_empty(struct bufring *b, uint16_t bid);
 // waiting is fine. bufring_unwait of one that is not waiting too.
 void bufring_wait(struct bufring *b, struct bufring_waiter *w);
 void bufring_unwait(struct bufring *b, struct bufring_waiter *w);
+// Buffers that somebody holds a reference of.
+static inline uint32_t bufring_held(const struct bufring *b)
+{
+    return b->out - b->recycled_count;
+}
 // True when few buffers are left: holders copy what they hold instead of borrowing it.
 static inline bool bufring_scarce(const struct bufring *b)
 {
-    return b->out > b->count - b->count / 4;
+    return bufring_held(b) > b->count - b->count / 4;
 }
-// Tells the kernel of recycled buffers and wakes starved receivers; once per turn of the loop.
+// Gives the kernel recycled buffers and wakes starved receivers; once per turn of the loop.
 void bufring_flush(struct bufring *b);

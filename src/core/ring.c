@@ -231,14 +231,14 @@ void ring_connect(struct ring *r, struct op *op, int fd, const struct sockaddr *
     start(r, sqe, op);
 }
 
-void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_group)
+void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_group, bool bundle)
 {
     struct ring_kernel *k = r->impl;
     struct io_uring_sqe *sqe = sqe_get(r);
     io_uring_prep_recv_multishot(sqe, fd, NULL, k->recv_turn_bytes, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = buf_group;
-    if (r->bundles)
+    if (bundle && r->bundles)
         sqe->ioprio |= IORING_RECVSEND_BUNDLE;
     start(r, sqe, op);
 }

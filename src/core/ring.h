@@ -58,7 +58,8 @@ void ring_close(int fd); // only with no operation in flight on it
 void ring_accept_multishot(struct ring *r, struct op *op, int listen_fd);
 void ring_connect(struct ring *r, struct op *op, int fd, const struct sockaddr *addr,
                   socklen_t len); // addr must live until done
-void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_group);
+// `bundle`: one completion may fill several buffers, where the kernel can.
+void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_group, bool bundle);
 // Completes with how much was sent, which may be less than asked for. `more`: MSG_MORE.
 void ring_send(struct ring *r, struct op *op, int fd, const void *data, size_t len, bool more);
 void ring_sendmsg(struct ring *r, struct op *op, int fd, const struct msghdr *msg, bool more);

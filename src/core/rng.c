@@ -1,5 +1,7 @@
 // xoshiro256** (Blackman and Vigna 2018) with a splitmix64 seeding. Owned by one worker.
 #include "core/rng.h"
+#include <endian.h>
+#include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -53,16 +55,33 @@ uint32_t rng_below(struct rng *r, uint32_t n)
     return (uint32_t)(m >> 32);
 }
 
+// The eight hexadecimal digits of x, as eight bytes in the order of memory.
+static uint64_t hex_digits(uint32_t x)
+{
+    uint64_t v = x;
+    v = (v | v << 16) & 0x0000ffff0000ffffull;
+    v = (v | v << 8) & 0x00ff00ff00ff00ffull;
+    v = (v | v << 4) & 0x0f0f0f0f0f0f0f0full;
+    uint64_t letters = (v + 0x0606060606060606ull) >> 4 & 0x0101010101010101ull;
+    v += 0x3030303030303030ull + letters * ('a' - '0' - 10);
+    return htobe64(v);
+}
+
 void rng_uuid4(struct rng *r, char out[36])
 {
-    static const char hex[] = "0123456789abcdef";
     uint64_t w[2] = {rng_next(r), rng_next(r)};
     w[0] = (w[0] & ~0xf000ull) | 0x4000ull;       // version
     w[1] = (w[1] & ~(3ull << 62)) | (2ull << 62); // variant
-    int at = 0;
-    for (int i = 0; i < 32; i++) {
-        if (i == 8 || i == 12 || i == 16 || i == 20)
-            out[at++] = '-';
-        out[at++] = hex[(w[i / 16] >> (60 - 4 * (i % 16))) & 15];
+    char text[32];
+    for (int i = 0; i < 4; i++) {
+        uint64_t eight = hex_digits((uint32_t)(w[i / 2] >> (i % 2 ? 0 : 32)));
+        memcpy(text + 8 * i, &eight, 8);
+    }
+    static const uint8_t from[] = {0, 8, 12, 16, 20, 32};
+    for (int i = 0; i < 5; i++) {
+        memcpy(out, text + from[i], (size_t)(from[i + 1] - from[i]));
+        out += from[i + 1] - from[i];
+        if (i < 4)
+            *out++ = '-';
     }
 }

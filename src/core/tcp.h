@@ -53,6 +53,7 @@ struct tcp {
 #define TCP_SHUT (1u << 8)       // FIN was sent
 #define TCP_OPEN (1u << 9)       // connected: output can be sent
 #define TCP_LINGERING (1u << 10) // of tcp_close_flush: all is sent, waiting for the peer
+#define TCP_BULK (1u << 11)      // has filled a buffer: receives several at a time (a bundle)
 
 // Output at which the other side is told to stop reading, and to go on again.
 #define TCP_HIGH_WATER (256u * 1024u)

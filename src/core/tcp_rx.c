@@ -13,7 +13,8 @@ void tcp_recv_arm(struct tcp *t)
     if (t->recv.inflight || !(t->flags & TCP_OPEN) || (t->flags & no) ||
         list_linked(&t->starved.link))
         return;
-    ring_recv_multishot(&t->worker->ring, &t->recv, t->fd, t->worker->bufs.group_id);
+    ring_recv_multishot(&t->worker->ring, &t->recv, t->fd, t->worker->bufs.group_id,
+                        t->flags & TCP_BULK);
 }
 
 void tcp_on_buffers(struct bufring_waiter *w)
@@ -75,6 +76,18 @@ static void deliver(struct tcp *t, uint16_t bid, uint32_t len)
     }
 }
 
+// Bundles cost a little on each receive of one buffer and save much where there are many. The
+// cancelled receive's last completion arms the next.
+static void note_bulk(struct tcp *t, uint32_t len)
+{
+    if (len < t->worker->bufs.buffer_bytes || (t->flags & (TCP_BULK | TCP_CLOSE_STARTED)) ||
+        !t->worker->ring.bundles)
+        return;
+    t->flags |= TCP_BULK;
+    if (t->recv.inflight && !(t->flags & TCP_RECV_PAUSED))
+        ring_cancel(&t->worker->ring, &t->recv);
+}
+
 static void end_of_stream(struct tcp *t)
 {
     t->flags |= TCP_EOF;
@@ -91,6 +104,7 @@ void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
     struct tcp *t = container_of(op, struct tcp, recv);
     if (res > 0) {
         deliver(t, bid, (uint32_t)res);
+        note_bulk(t, (uint32_t)res);
     } else if (res == 0) {
         if (flags & OP_BUFFER)
             bufring_take_empty(&t->worker->bufs, bid);

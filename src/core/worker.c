@@ -120,7 +120,8 @@ static void publish_counters(struct worker *w)
         worker_count_n(w, buffer_starved, w->bufs.enobufs - w->enobufs_seen);
         w->enobufs_seen = w->bufs.enobufs;
     }
-    atomic_store_explicit(&w->counters.c[COUNTER_buffers_out].v, w->bufs.out, memory_order_relaxed);
+    atomic_store_explicit(&w->counters.c[COUNTER_buffers_out].v, bufring_held(&w->bufs),
+                          memory_order_relaxed);
     if (w->output)
         atomic_store_explicit(&w->counters.c[COUNTER_output_chunks].v, w->output->in_use,
                               memory_order_relaxed);

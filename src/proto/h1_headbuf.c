@@ -43,6 +43,20 @@ static bool grow(struct h1_headbuf *b, struct exchange_pools *p, struct exchange
     return true;
 }
 
+// One past the blank line, or all of it: what follows a head is not the head's to copy.
+static size_t head_part(struct slice bytes)
+{
+    const char *p = bytes.ptr, *end = bytes.ptr + bytes.len;
+    while ((p = memchr(p, '\n', (size_t)(end - p)))) {
+        p++;
+        if (p < end && *p == '\n')
+            return (size_t)(p + 1 - bytes.ptr);
+        if (end - p >= 2 && p[0] == '\r' && p[1] == '\n')
+            return (size_t)(p + 2 - bytes.ptr);
+    }
+    return bytes.len;
+}
+
 size_t h1_headbuf_fill(struct h1_headbuf *b, struct exchange_pools *p, struct exchange *x,
                        struct slice bytes)
 {
@@ -51,8 +65,11 @@ size_t h1_headbuf_fill(struct h1_headbuf *b, struct exchange_pools *p, struct ex
     if (b->len == b->cap && !grow(b, p, x))
         return 0;
     size_t n = b->cap - b->len;
-    if (n > bytes.len)
-        n = bytes.len;
+    size_t wanted = b->len == 0 ? head_part(bytes) : bytes.len;
+    if (b->len == 0 && wanted < n && bytes.ptr[0] != '\r' && bytes.ptr[0] != '\n')
+        b->scanned = wanted; // the parser finds the blank line without looking for it again
+    if (n > wanted)
+        n = wanted;
     memcpy(b->base + b->len, bytes.ptr, n);
     b->len += (uint32_t)n;
     return n;

@@ -2,10 +2,10 @@
 // whose socket is ready, unless the seed says "later" or something worse. Completions are
 // gathered by ring_wait and dispatched by ring_dispatch, as with the real one. Virtual time moves
 // in ring_wait only, and jumps when nothing is ready.
-#include "sim_socket.h"
 #include "core/bufring_kernel.h"
 #include "core/check.h"
 #include "core/ring.h"
+#include "sim_socket.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ struct sim_op {
     struct op *op;
     enum kind kind;
     int fd;
-    bool cancelled;
+    bool cancelled, bundle;
     struct sockaddr_storage addr; // CONNECT
     socklen_t addr_len;
     const struct msghdr *msg; // SEND, or data and len
@@ -35,13 +35,16 @@ struct completion {
     uint16_t bid;
 };
 
-struct sim_bufs { // what the kernel knows of a buffer ring
+struct sim_bufs {        // what the kernel knows of a buffer ring
     uint32_t head, tail; // positions consumed and published
-    struct { char *memory; uint16_t bid; } entries[];
+    struct {
+        char *memory;
+        uint16_t bid;
+    } entries[];
 };
 
 static struct list_node ops, completions; // of all rings
-static struct bufring *buffers; // the worker's only group
+static struct bufring *buffers;           // the worker's only group
 static uint32_t polls;
 
 void sim_ring_forget(void)
@@ -141,7 +144,7 @@ static void complete_recv(struct sim_op *o)
         uint32_t n = want - got < buffers->buffer_bytes ? want - got : buffers->buffer_bytes;
         sim_take(s, k->entries[k->head++ & mask].memory, n);
         got += n;
-    } while (o->ring->bundles && got < want && k->head != k->tail);
+    } while (o->bundle && o->ring->bundles && got < want && k->head != k->tail);
     post(o, (int32_t)got, more_flag() | OP_BUFFER, first);
 }
 
@@ -255,7 +258,9 @@ static void visit_all(void)
 {
     struct sim_op *all[1024];
     uint32_t n = 0, start;
-    list_for_each(node, &ops) if (n < 1024) all[n++] = container_of(node, struct sim_op, link);
+    list_for_each (node, &ops)
+        if (n < 1024)
+            all[n++] = container_of(node, struct sim_op, link);
     if (n == 0)
         return;
     start = rng_below(sim_rng(), n);
@@ -265,8 +270,7 @@ static void visit_all(void)
 
 static bool anything_ready(void)
 {
-    list_for_each(node, &ops)
-    {
+    list_for_each (node, &ops) {
         struct sim_op *o = container_of(node, struct sim_op, link);
         if (o->cancelled || ready(o))
             return true;
@@ -302,8 +306,11 @@ void ring_fini(struct ring *r)
 
 void ring_probe(struct ring_features *out)
 {
-    *out = (struct ring_features){.single_issuer = true, .defer_taskrun = true, .buf_ring = true,
-                                  .multishot_accept = true, .multishot_recv = true};
+    *out = (struct ring_features){.single_issuer = true,
+                                  .defer_taskrun = true,
+                                  .buf_ring = true,
+                                  .multishot_accept = true,
+                                  .multishot_recv = true};
 }
 
 void ring_wait(struct ring *r, uint64_t timeout_ns)
@@ -368,18 +375,17 @@ void ring_accept_multishot(struct ring *r, struct op *op, int listen_fd)
     start(r, op, ACCEPT, listen_fd);
 }
 
-void ring_connect(struct ring *r, struct op *op, int fd, const struct sockaddr *addr,
-                  socklen_t len)
+void ring_connect(struct ring *r, struct op *op, int fd, const struct sockaddr *addr, socklen_t len)
 {
     struct sim_op *o = start(r, op, CONNECT, fd);
     memcpy(&o->addr, addr, len);
     o->addr_len = len;
 }
 
-void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_group)
+void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_group, bool bundle)
 {
     check(buffers && buffers->group_id == buf_group);
-    start(r, op, RECV, fd);
+    start(r, op, RECV, fd)->bundle = bundle;
 }
 
 void ring_send(struct ring *r, struct op *op, int fd, const void *data, size_t len, bool more)
@@ -411,8 +417,7 @@ void ring_poll_multishot(struct ring *r, struct op *op, int fd, uint32_t events)
 void ring_cancel(struct ring *r, struct op *target)
 {
     (void)r;
-    list_for_each(node, &ops)
-    {
+    list_for_each (node, &ops) {
         struct sim_op *o = container_of(node, struct sim_op, link);
         if (o->op == target)
             o->cancelled = true;

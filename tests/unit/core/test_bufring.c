@@ -36,7 +36,7 @@ static uint8_t byte_of(const struct conn *c, uint64_t i)
 
 static void arm(struct conn *c)
 {
-    ring_recv_multishot(&ring, &c->recv, c->fd[0], bufs.group_id);
+    ring_recv_multishot(&ring, &c->recv, c->fd[0], bufs.group_id, true);
 }
 
 static void on_ready(struct bufring_waiter *w)
