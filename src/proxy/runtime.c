@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #define BACKLOG 4096
 
@@ -35,7 +34,7 @@ static void deliver(struct message *m, void *worker)
     switch (t->task) {
     case TASK_ADD_LISTENER:
         if (pw->draining || pw->stopping)
-            close(t->fd);
+            ring_close(t->fd);
         else
             runtime_worker_add_listener(pw, t->number, t->fd);
         break;
@@ -180,7 +179,7 @@ static bool open_sockets(struct runtime *rt, const struct listener_config *lc, i
         finding_add(out, SEVERITY_ERROR, NULL, nowhere, NULL, "cannot listen on %.*s: %s", (int)n,
                     text, listener_explain(-fds[w]));
         while (w-- > 0)
-            close(fds[w]);
+            ring_close(fds[w]);
         return false;
     }
     return true;
@@ -190,7 +189,7 @@ static void undo_sockets(struct runtime *rt, struct new_sockets *ns)
 {
     for (uint32_t i = 0; i < ns->count; i++) {
         for (uint32_t w = 0; w < rt->worker_count; w++)
-            close(ns->fds[i * rt->worker_count + w]);
+            ring_close(ns->fds[i * rt->worker_count + w]);
         drop_record(rt, ns->ids[i]);
     }
 }
