@@ -190,7 +190,10 @@ void h1_server_abort(struct h1_server *s, enum reset_reason why)
         release_exchange(s);
     }
     timer_cancel(&s->tcp.worker->timers, &s->timer);
-    tcp_close(&s->tcp);
+    if (h1_server_end_is_meant(s))
+        tcp_reset(&s->tcp);
+    else
+        tcp_close(&s->tcp);
 }
 
 void h1_server_close_soon(struct h1_server *s)

@@ -56,6 +56,13 @@ static inline struct h1_server *server_of_stream(const struct stream *s)
     return container_of(s, struct h1_server, stream);
 }
 
+// A response is under way whose end is the connection's: any other orderly end would make a
+// whole message of a part.
+static inline bool h1_server_end_is_meant(const struct h1_server *s)
+{
+    return s->tx == SERVER_TX_BODY && s->tx_framing == H1_BODY_UNTIL_CLOSE;
+}
+
 extern const struct stream_ops h1_server_stream_ops;
 
 // rx

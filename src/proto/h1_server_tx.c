@@ -142,13 +142,15 @@ static void reset(struct stream *st, enum reset_reason why)
 {
     struct h1_server *s = server_of_stream(st);
     struct exchange *x = st->x;
-    (void)why;
     x->end_ns = s->tcp.worker->now_ns;
     x->handler->response_sent(x);
     st->x = NULL;
     x->down = NULL;
     exchange_destroy(s->pools->exchanges, x);
-    h1_server_close_soon(s);
+    if (h1_server_end_is_meant(s))
+        h1_server_abort(s, why);
+    else
+        h1_server_close_soon(s);
 }
 
 static void pause(struct stream *st)

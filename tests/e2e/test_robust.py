@@ -335,6 +335,28 @@ def test_upstreams_that_never_read(proxy, held, kind):
             client.close()
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_half_a_response_is_no_whole_one(proxy, held, framing):
+    """To an HTTP/1.0 client a chunked body ends with the connection: then only a reset tells."""
+    head = reply(b"", length=False, headers=[("Content-Length", 100) if framing == "length"
+                                             else ("Transfer-Encoding", "chunked")])
+
+    def handler(connection, _seen):
+        connection.send(head + (b"half" if framing == "length" else b"4\r\nhalf\r\n"))
+        connection.close()
+
+    proxy.upstream.handler = handler
+    with proxy.client() as client:
+        client.send(request("/", version="1.0"))
+        client.head()
+        if framing == "length":
+            assert client.rest() == b"half"
+        else:
+            with pytest.raises(ConnectionResetError):
+                while client.socket.recv(100):
+                    pass
+
+
 # ---- everything at once
 
 def document(generation, upstream_ports):
