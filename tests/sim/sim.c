@@ -4,11 +4,15 @@
 #include "core/clock.h"
 #include "core/slice.h"
 #include "sim_socket.h"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 struct sim_faults sim_faults;
 
 static struct rng rng;
-static uint64_t now_ns;
+static uint64_t now_ns, current_seed;
 static void (*step_fn)(void *arg);
 static void *step_arg;
 
@@ -58,10 +62,14 @@ void sim_begin(uint64_t seed)
     step_fn = NULL;
     sim_socket_reset_all();
     sim_ring_forget();
-    sim_faults = (struct sim_faults){
-        .late = draw(600), .short_send = draw(200), .no_buffers = draw(100),
-        .lost_more = draw(200), .cancel_lost = draw(500), .accept_fails = draw(50),
-        .connect_fails = draw(50), .reset_drops = draw(1000)};
+    sim_faults = (struct sim_faults){.late = draw(600),
+                                     .short_send = draw(200),
+                                     .no_buffers = draw(100),
+                                     .lost_more = draw(200),
+                                     .cancel_lost = draw(500),
+                                     .accept_fails = draw(50),
+                                     .connect_fails = draw(50),
+                                     .reset_drops = draw(1000)};
 }
 
 void sim_end(void)
@@ -69,6 +77,25 @@ void sim_end(void)
     check(sim_ring_idle());
     check(sim_open_sockets() == 0);
     sim_socket_reset_all();
+}
+
+static void name_seed(int sig)
+{
+    dprintf(STDERR_FILENO, "in seed %llu\n", (unsigned long long)current_seed);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+void sim_run_seeds(bool (*run)(uint64_t seed))
+{
+    const char *one = getenv("SIM_SEED"), *many = getenv("SIM_SEEDS");
+    uint64_t first = one ? strtoull(one, NULL, 10) : 1;
+    uint64_t count = one ? 1 : many ? strtoull(many, NULL, 10) : 1000;
+    signal(SIGABRT, name_seed);
+    for (current_seed = first; current_seed < first + count; current_seed++)
+        if (!run(current_seed))
+            break;
+    signal(SIGABRT, SIG_DFL);
 }
 
 void sim_on_step(void (*step)(void *arg), void *arg)

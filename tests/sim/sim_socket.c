@@ -272,7 +272,7 @@ int ring_socket(int family, int type)
 {
     (void)family;
     (void)type;
-    return sim_socket_new();
+    return sim_chance(sim_faults.socket_fails) ? -EMFILE : sim_socket_new();
 }
 
 int ring_setsockopt(int fd, int level, int name, const void *value, socklen_t len)

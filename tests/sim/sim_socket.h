@@ -9,12 +9,12 @@
 
 struct sim_socket {
     bool used, listening, connected;
-    bool fin_in; // end of stream after what is in `in`
-    bool fin_out; // sent
-    bool reset; // by the peer
-    bool hard_close; // SO_LINGER 0
-    int peer; // index, -1 = gone
-    char *in; // received, not yet read: in_len bytes from in_start on
+    bool fin_in;                       // end of stream after what is in `in`
+    bool fin_out;                      // sent
+    bool reset;                        // by the peer
+    bool hard_close;                   // SO_LINGER 0
+    int peer;                          // index, -1 = gone
+    char *in;                          // received, not yet read: in_len bytes from in_start on
     uint32_t in_start, in_len, in_cap; // in_cap varies, so that windows of all sizes happen
     struct addr addr, peer_addr;
     int backlog[SIM_BACKLOG];

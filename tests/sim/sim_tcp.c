@@ -139,8 +139,12 @@ static void on_closed(struct tcp *t)
         memset(r, 0xee, sizeof(*r)), r->used = false; // whoever still looks at it notices
 }
 
-static const struct tcp_events events = {.on_data = on_data, .on_eof = on_eof, .on_sent = on_sent, .on_error = on_error,
-                                         .on_connected = on_connected, .on_closed = on_closed};
+static const struct tcp_events events = {.on_data = on_data,
+                                         .on_eof = on_eof,
+                                         .on_sent = on_sent,
+                                         .on_error = on_error,
+                                         .on_connected = on_connected,
+                                         .on_closed = on_closed};
 
 static void on_accept(struct listener *l, int fd)
 {
@@ -343,7 +347,8 @@ static void set_up(uint64_t seed)
     g.violent = sim_chance(500);
     if (!g.violent)
         sim_faults.connect_fails = sim_faults.reset_drops = 0;
-    struct worker_config cfg = {.cpu = -1, .recv_buffers = 2u << rng_below(sim_rng(), 7),
+    struct worker_config cfg = {.cpu = -1,
+                                .recv_buffers = 2u << rng_below(sim_rng(), 7),
                                 .recv_buffer_bytes = 64u << rng_below(sim_rng(), 6)};
     (void)!worker_init(&g.w, &cfg);
     rng_init(&g.w.rng, seed + 1);
@@ -396,14 +401,8 @@ static bool run_seed(uint64_t seed)
     return true;
 }
 
-// SIM_SEED=n repeats one; SIM_SEEDS=n runs that many.
 TEST(sim_tcp_relay)
 {
     log_set_level(LOG_LEVEL_OFF);
-    const char *one = getenv("SIM_SEED"), *many = getenv("SIM_SEEDS");
-    uint64_t first = one ? strtoull(one, NULL, 10) : 1;
-    uint64_t count = one ? 1 : many ? strtoull(many, NULL, 10) : 1000;
-    for (uint64_t seed = first; seed < first + count; seed++)
-        if (!run_seed(seed))
-            break;
+    sim_run_seeds(run_seed);
 }

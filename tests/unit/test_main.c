@@ -1,6 +1,8 @@
-// Runs the registered tests whose name contains one of the arguments (all without arguments).
+// Runs the registered tests whose name contains one of the arguments (all without arguments). An
+// argument NAME=VALUE is put into the environment (SIM_SEED=17).
 #include "test.h"
 #include <stdarg.h>
+#include <stdlib.h>
 
 static struct test_case *first, **last = &first;
 static unsigned failures;
@@ -38,6 +40,19 @@ bool test_eq_str(const char *a, const char *b, const char *file, int line)
     return false;
 }
 
+// NAME=VALUE is for the environment.
+static void take_settings(int *argc, char **argv)
+{
+    int n = 1;
+    for (int i = 1; i < *argc; i++) {
+        if (strchr(argv[i], '='))
+            putenv(argv[i]);
+        else
+            argv[n++] = argv[i];
+    }
+    *argc = n;
+}
+
 static bool wanted(const char *name, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
@@ -49,6 +64,7 @@ static bool wanted(const char *name, int argc, char **argv)
 int main(int argc, char **argv)
 {
     unsigned passed = 0, failed = 0;
+    take_settings(&argc, argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (struct test_case *t = first; t; t = t->next) {
         if (!wanted(t->name, argc, argv))
