@@ -5,6 +5,7 @@
 #include <openssl/aead.h>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <signal.h>
 #include <ucontext.h>
 
@@ -48,8 +49,8 @@ static void single_step(bool on)
 
 TEST(boringssl_seals_with_aes_instructions)
 {
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("aes")) {
+    unsigned a, b, c = 0, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_AES)) {
         EXPECT(!EVP_has_aes_hardware());
         return;
     }
