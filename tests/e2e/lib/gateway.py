@@ -14,7 +14,7 @@ from lib.ports import ReservedPort
 from lib.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
-_SANITIZER = re.compile(r"Sanitizer|runtime error:|check failed|dcheck|assertion", re.I)
+_SANITIZER = re.compile(r"Sanitizer|runtime error:|panic:|check failed|dcheck|assertion", re.I)
 _LOCAL_TIMEOUT = 20.0
 
 
