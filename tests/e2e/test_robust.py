@@ -348,10 +348,10 @@ def test_half_a_response_is_no_whole_one(proxy, held, framing):
     proxy.upstream.handler = handler
     with proxy.client() as client:
         client.send(request("/", version="1.0"))
-        client.head()
         if framing == "length":
+            client.head()
             assert client.rest() == b"half"
-        else:
+        else:  # whether the head came first or went with the reset
             with pytest.raises(ConnectionResetError):
                 while client.socket.recv(100):
                     pass
