@@ -70,6 +70,7 @@ static void accept_arm(struct listener *l)
 
 static void finish_close(struct listener *l)
 {
+    timer_cancel(&l->worker->timers, &l->resume);
     ring_close(l->fd);
     l->fd = -1;
     if (l->on_closed)
@@ -95,7 +96,7 @@ static void on_accepted(struct op *op, int32_t res, uint32_t flags, uint16_t bid
         ring_close(res);
     else if (res >= 0)
         l->on_accept(l, res);
-    else if (res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM)
+    else if (!l->closing && (res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM))
         back_off(l, -res);
     // Others concern a connection that is gone already (ECONNABORTED and its kin).
     if (flags & OP_MORE)

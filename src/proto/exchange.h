@@ -19,7 +19,7 @@ struct exchange;
 struct stream;
 
 // A piece of a body: a slice of a receive buffer with one reference, which whoever is given the
-// chunk owns. bid CHUNK_STATIC: memory that outlives the exchange (snapshot), nothing to release.
+// chunk owns. bid CHUNK_STATIC: memory that is never freed, nothing to release.
 #define CHUNK_STATIC 0xffffu
 #define CHUNK_VOLATILE 0xfffeu // valid during the call only: whoever keeps it copies it
 struct chunk {

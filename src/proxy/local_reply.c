@@ -22,8 +22,9 @@ static void send_reply(struct exchange *x, struct slice body, struct slice conte
     bool no_body = body.len == 0 || !sized || slice_eq(x->request.method, SLICE("HEAD"));
     x->response_start_ns = x->worker->now_ns;
     x->down->ops->send_head(x->down, h, no_body);
+    // Copied: the exchange, and with it its snapshot, may end before the body is sent.
     if (!no_body)
-        x->down->ops->send_data(x->down, (struct chunk){body, CHUNK_STATIC}, true);
+        x->down->ops->send_data(x->down, (struct chunk){body, CHUNK_VOLATILE}, true);
 }
 
 // No try may be in flight any more and none is timed in any way.

@@ -18,6 +18,8 @@ static void informational(struct exchange *x)
 
 static void start_tunnel(struct exchange *x)
 {
+    // The route's timeout is for a response; a tunnel has had its own.
+    timer_cancel(&x->worker->timers, &proxy_of(x)->route_timeout);
     x->tunnel = true;
     worker_count(x->worker, tunnel_active);
     x->down->ops->send_head(x->down, &x->response, false);

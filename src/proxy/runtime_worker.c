@@ -32,7 +32,11 @@ struct upstream_cluster *proxy_worker_cluster(struct proxy_worker *pw, const str
         return *slot;
     }
     // An exchange that began before a reload: what its cluster has become since.
-    return map_get(&pw->clusters_by_name, cfg->name);
+    struct upstream_cluster *c = map_get(&pw->clusters_by_name, cfg->name);
+    if (c)
+        return c;
+    cfg = map_get(&pw->adopted->routes.clusters.by_name, cfg->name);
+    return cfg ? proxy_worker_cluster(pw, pw->adopted, cfg) : NULL;
 }
 
 // The clusters in use move to the new snapshot or are retired; the others are made when needed.

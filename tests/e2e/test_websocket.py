@@ -25,7 +25,8 @@ def gateway(serve):
     server = ws_server.serve(session, "127.0.0.1", 0, subprotocols=["chat"], max_size=None)
     port = server.socket.getsockname()[1]
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    gateway = serve(d.gateway("ws.test"), d.virtual_service(d.rule(), hosts=["ws.test"]),
+    limited = d.rule({"uri": {"exact": "/limited"}}, timeout="0.3s")
+    gateway = serve(d.gateway("ws.test"), d.virtual_service(limited, d.rule(), hosts=["ws.test"]),
                     *d.backend(port))
     yield gateway
     server.shutdown()
@@ -46,6 +47,14 @@ def test_messages(gateway):
         assert ws.ping().wait(5)
         assert gateway.metric("tunnel_active") == 1
     gateway.wait_idle()
+
+
+def test_route_timeout_ends_with_the_handshake(gateway):
+    with connect(gateway, "/limited") as ws:
+        with pytest.raises(TimeoutError):  # and not ConnectionClosed
+            ws.recv(0.8)
+        ws.send("still here")
+        assert ws.recv(5) == "still here"
 
 
 def test_close_by_the_server(gateway):
