@@ -180,7 +180,8 @@ static bool push_entry(struct bufq *q, struct slice bytes, uint16_t bid, enum en
 
 bool bufq_append_buffer(struct bufq *q, struct slice bytes, uint16_t bid)
 {
-    bool copy = bytes.len <= BUF_COPY_MAX || (bufring_scarce(q->ring) && can_append(q, bytes.len));
+    bool copy = bytes.len <= BUF_COPY_MAX || bid == BUFRING_VOLATILE ||
+                (bufring_scarce(q->ring) && can_append(q, bytes.len));
     bool ok = copy ? bufq_append(q, bytes) : push_entry(q, bytes, bid, ENTRY_BORROWED);
     if (copy || !ok)
         bufring_put(q->ring, bid);

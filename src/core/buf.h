@@ -32,7 +32,8 @@ void bufq_commit(struct bufq *q, size_t len);
 // The appends are all or nothing: false when the pool has not enough chunks left.
 bool bufq_append(struct bufq *q, struct slice bytes); // copies
 // Takes over one reference of buffer `bid`, also when it fails. Small slices are copied and the
-// buffer returns at once; so are all when receive buffers are scarce, lest slow readers hold them.
+// buffer returns at once; so are all when receive buffers are scarce, lest slow readers hold them,
+// and those of BUFRING_VOLATILE.
 bool bufq_append_buffer(struct bufq *q, struct slice bytes, uint16_t bid);
 bool bufq_append_static(struct bufq *q, struct slice bytes); // never freed, e.g. snapshot memory
 uint32_t bufq_peek(const struct bufq *q, struct iovec *iov, uint32_t cap); // from the front

@@ -170,14 +170,28 @@ void bufring_take_empty(struct bufring *b, uint16_t bid)
     bufring_put(b, bid);
 }
 
+char *bufring_borrow(struct bufring *b, uint16_t *bid)
+{
+    if (b->recycled_count == 0 || bufring_scarce(b))
+        return NULL;
+    *bid = b->recycled[--b->recycled_count];
+    check(b->refs[*bid] == 0);
+    b->refs[*bid] = 1;
+    return buffer_at(b, *bid);
+}
+
 void bufring_get(struct bufring *b, uint16_t bid)
 {
+    if (bid == BUFRING_VOLATILE)
+        return;
     check(bid < b->count && b->refs[bid] > 0 && b->refs[bid] < UINT16_MAX);
     b->refs[bid]++;
 }
 
 void bufring_put(struct bufring *b, uint16_t bid)
 {
+    if (bid == BUFRING_VOLATILE)
+        return;
     check(bid < b->count && b->refs[bid] > 0);
     if (--b->refs[bid] == 0)
         b->recycled[b->recycled_count++] = bid;

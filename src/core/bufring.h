@@ -12,6 +12,10 @@
 
 struct ring;
 
+// Instead of a buffer's number: bytes that are valid during the call only. There is no reference to
+// take or give back; whoever keeps such bytes copies them (bufq_append_buffer does).
+#define BUFRING_VOLATILE 0xfffeu
+
 struct bufring_waiter {
     struct list_node link;
     void (*ready)(struct bufring_waiter *w);
@@ -51,6 +55,9 @@ uint32_t bufring_take(struct bufring *b, uint16_t bid, uint32_t len, struct slic
 // begins in bufring_following of the last one.
 uint32_t bufring_take_some(struct bufring *b, uint16_t bid, uint32_t len, struct slice *iov,
                            uint16_t *bids, uint32_t cap, uint32_t *taken);
+// A buffer for the owner's own bytes, with one reference; NULL when all are in use. It is given
+// back like a filled one.
+char *bufring_borrow(struct bufring *b, uint16_t *bid);
 void bufring_get(struct bufring *b, uint16_t bid); // one more reference
 void bufring_put(struct bufring *b, uint16_t bid); // the last one recycles the buffer
 // The buffer that follows `bid` in a bundle. Valid until the next bufring_flush.

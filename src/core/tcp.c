@@ -4,7 +4,8 @@
 // Invariants: the descriptor is closed, and the memory handed back by on_closed, only when recv,
 // send and connect all are out of the kernel; CLOSE_STARTED and ERROR are never cleared; on_error
 // comes at most once; callbacks come from completions, timers and deferred tasks only, which is
-// why tcp_close finishes in the flush task even when nothing is in flight.
+// why tcp_close finishes in the flush task even when nothing is in flight. With a filter every send
+// is from `wire`, so `out` may be cleared at any time.
 #include "core/tcp.h"
 #include "core/check.h"
 #include "core/tcp_parts.h"
@@ -35,9 +36,13 @@ void tcp_finish_if_idle(struct tcp *t)
     turn_task_cancel(&t->flush);
     tcp_msg_release(t);
     bufq_clear(&t->out);
+    bufq_clear(&t->wire);
     if (t->fd >= 0)
         ring_close(t->fd);
     t->fd = -1;
+    if (t->filter)
+        t->filter->ops->destroy(t->filter);
+    t->filter = NULL;
     t->events->on_closed(t);
 }
 
@@ -68,7 +73,11 @@ static void on_connect(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
     t->flags |= TCP_OPEN;
     tcp_recv_arm(t);
     tcp_flush(t);
-    if (!tcp_silent(t))
+    if (tcp_silent(t))
+        return;
+    if (t->filter)
+        t->filter->ops->start(t->filter);
+    else
         t->events->on_connected(t);
 }
 
@@ -90,6 +99,14 @@ void tcp_init(struct tcp *t, struct worker *w, struct tcp_pools *pools,
     t->starved.ready = tcp_on_buffers;
     timer_init(&t->linger, on_linger_end);
     bufq_init(&t->out, &pools->chunks, &w->bufs);
+    bufq_init(&t->wire, &pools->chunks, &w->bufs);
+}
+
+void tcp_set_filter(struct tcp *t, struct tcp_filter *f)
+{
+    check(!t->filter && t->fd < 0);
+    t->filter = f;
+    f->tcp = t;
 }
 
 static void set_nodelay(int fd)
@@ -105,6 +122,8 @@ void tcp_open(struct tcp *t, int fd)
     t->flags |= TCP_OPEN;
     set_nodelay(fd);
     tcp_recv_arm(t);
+    if (t->filter)
+        t->filter->ops->start(t->filter);
 }
 
 int tcp_connect(struct tcp *t, const struct addr *to)
@@ -129,6 +148,27 @@ void tcp_fail(struct tcp *t, int error)
     if (t->flags & TCP_CLOSE_AFTER_FLUSH)
         tcp_close(t);
     else
+        t->events->on_error(t, error);
+}
+
+void tcp_ready(struct tcp *t)
+{
+    check(t->filter && !(t->flags & TCP_READY));
+    t->flags |= TCP_READY;
+    tcp_flush(t);
+    if (!tcp_silent(t))
+        t->events->on_connected(t);
+}
+
+void tcp_filter_fail(struct tcp *t, int error)
+{
+    check(t->filter);
+    if (t->flags & (TCP_CLOSE_STARTED | TCP_ERROR | TCP_BROKEN))
+        return;
+    t->flags |= TCP_BROKEN;
+    bufq_clear(&t->out);
+    tcp_flush(t);
+    if (!(t->flags & TCP_CLOSE_AFTER_FLUSH))
         t->events->on_error(t, error);
 }
 
@@ -170,20 +210,31 @@ void tcp_flushed(struct tcp *t)
     }
 }
 
-void tcp_close_flush(struct tcp *t)
+static void close_after_flush(struct tcp *t)
 {
-    if (tcp_silent(t))
-        return;
-    if (!(t->flags & TCP_OPEN) || (t->flags & TCP_ERROR)) {
-        tcp_close(t);
-        return;
-    }
     t->flags |= TCP_CLOSE_AFTER_FLUSH;
     t->flags &= ~TCP_RECV_PAUSED; // what still comes is dropped
     t->linger_left = TCP_LINGER_BYTES;
     timer_arm(&t->worker->timers, &t->linger, t->worker->now_ns + TCP_FLUSH_STALL_NS);
     tcp_recv_arm(t);
     tcp_flush(t);
+}
+
+// Whether what is queued can be sent at all.
+static bool can_flush(const struct tcp *t)
+{
+    return (t->flags & TCP_OPEN) && !(t->flags & TCP_ERROR) &&
+           (!t->filter || (t->flags & (TCP_READY | TCP_BROKEN)));
+}
+
+void tcp_close_flush(struct tcp *t)
+{
+    if (tcp_silent(t))
+        return;
+    if (can_flush(t))
+        close_after_flush(t);
+    else
+        tcp_close(t);
 }
 
 static void cancel(struct tcp *t, struct op *op)
@@ -196,6 +247,10 @@ void tcp_close(struct tcp *t)
 {
     if (t->flags & TCP_CLOSE_STARTED)
         return;
+    if ((t->flags & TCP_BROKEN) && t->wire.bytes > 0 && !tcp_silent(t) && can_flush(t)) {
+        close_after_flush(t);
+        return;
+    }
     t->flags |= TCP_CLOSE_STARTED;
     timer_cancel(&t->worker->timers, &t->linger);
     bufring_unwait(&t->worker->bufs, &t->starved);

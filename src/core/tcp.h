@@ -27,6 +27,25 @@ struct tcp_events {
     enum counter_id rx_counter, tx_counter;
 };
 
+struct tcp_filter;
+
+// What stands between a socket and a connection's owner when the bytes on the wire are not the
+// owner's (TLS): received bytes go through `input`, what the owner appends to t->out is moved by
+// `output` to t->wire, which is what is sent. Called from completions and deferred tasks.
+struct tcp_filter_ops {
+    void (*start)(struct tcp_filter *f); // the socket is connected: may append to wire
+    // Takes over the references. Answers with tcp_ready, tcp_deliver, tcp_deliver_eof,
+    // tcp_filter_fail and by appending to wire (tcp_flush sends it).
+    void (*input)(struct tcp_filter *f, const struct slice *data, const uint16_t *bids, uint32_t n);
+    void (*output)(struct tcp_filter *f); // some of t->out to t->wire; only after tcp_ready
+    void (*finish)(struct tcp_filter *f); // t->out is empty and stays so: the last words to wire
+    void (*destroy)(struct tcp_filter *f);
+};
+struct tcp_filter {
+    const struct tcp_filter_ops *ops;
+    struct tcp *tcp;
+};
+
 struct tcp {
     struct worker *worker;
     const struct tcp_events *events;
@@ -35,7 +54,9 @@ struct tcp {
     struct turn_task flush;
     struct bufring_waiter starved;
     struct bufq out;
-    struct msghdr *msg; // in flight by sendmsg (from a worker pool), NULL otherwise
+    struct tcp_filter *filter; // NULL: out is what is sent
+    struct bufq wire;          // with a filter: what is sent
+    struct msghdr *msg;        // in flight by sendmsg (from a worker pool), NULL otherwise
     uint64_t rx_bytes, tx_bytes;
     uint32_t flags;       // TCP_* below
     uint32_t linger_left; // bytes a lingering close still reads and drops
@@ -54,6 +75,10 @@ struct tcp {
 #define TCP_OPEN (1u << 9)       // connected: output can be sent
 #define TCP_LINGERING (1u << 10) // of tcp_close_flush: all is sent, waiting for the peer
 #define TCP_BULK (1u << 11)      // has filled a buffer: receives several at a time (a bundle)
+#define TCP_READY (1u << 12)     // the filter is through with its handshake
+#define TCP_FINISHED (1u << 13)  // the filter has said its last words
+#define TCP_BROKEN (1u << 14)    // the filter has failed: what is on the wire is still sent
+#define TCP_TRUNCATED (1u << 15) // the stream ended without the filter's end (no close_notify)
 
 // Output at which the other side is told to stop reading, and to go on again.
 #define TCP_HIGH_WATER (256u * 1024u)
@@ -69,6 +94,9 @@ void tcp_pools_fini(struct tcp_pools *p);
 
 void tcp_init(struct tcp *t, struct worker *w, struct tcp_pools *pools,
               const struct tcp_events *events);
+// Before tcp_open or tcp_connect; the filter is the connection's from then on. on_connected comes
+// when it is ready, also for an accepted connection.
+void tcp_set_filter(struct tcp *t, struct tcp_filter *f);
 void tcp_open(struct tcp *t, int fd); // takes over fd (TCP_NODELAY is set), starts receiving
 // on_connected or on_error follows. -errno when not even a socket could be had.
 int tcp_connect(struct tcp *t, const struct addr *to); // `to` must live until then
@@ -83,3 +111,12 @@ void tcp_close(struct tcp *t);    // drops what is queued
 // nothing for 10 s is cut off.
 void tcp_close_flush(struct tcp *t);
 void tcp_reset(struct tcp *t); // SO_LINGER 0, then close
+
+// ---- for filters
+
+void tcp_ready(struct tcp *t); // the handshake is done: on_connected, output begins
+// The owner's bytes, as tcp_events.on_data; takes over the references. The owner may close inside.
+void tcp_deliver(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n);
+void tcp_deliver_eof(struct tcp *t); // the peer ended the stream inside the filter (close_notify)
+// Broken: on_error. tcp_close then sends what is on the wire (an alert) before it closes.
+void tcp_filter_fail(struct tcp *t, int error);

@@ -6,6 +6,7 @@
 #define TCP_LINGER_BYTES (64u * 1024u)
 #define TCP_LINGER_NS (1 * NS_PER_S)
 #define TCP_FLUSH_STALL_NS (10 * NS_PER_S)
+#define TCP_WIRE_MAX (64u * 1024u) // a filter is not asked for more while this waits to be sent
 
 struct tcp_msg {          // of tcp_pools.msgs
     struct msghdr header; // first: struct tcp keeps its address
@@ -16,6 +17,12 @@ struct tcp_msg {          // of tcp_pools.msgs
 static inline bool tcp_silent(const struct tcp *t)
 {
     return t->flags & (TCP_CLOSE_STARTED | TCP_CLOSE_AFTER_FLUSH);
+}
+
+// What is sent from.
+static inline struct bufq *tcp_sendq(struct tcp *t)
+{
+    return t->filter ? &t->wire : &t->out;
 }
 
 void tcp_fail(struct tcp *t, int error);

@@ -54,6 +54,16 @@ static void drop(struct tcp *t, const uint16_t *bids, uint32_t n, uint32_t bytes
         t->linger_left -= bytes;
 }
 
+void tcp_deliver(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n)
+{
+    if (!tcp_silent(t)) {
+        t->events->on_data(t, data, bids, n);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        bufring_put(&t->worker->bufs, bids[i]);
+}
+
 // The owner may pause or close in on_data; what follows of a bundle then still arrives
 // (paused) or is dropped (closed).
 static void deliver(struct tcp *t, uint16_t bid, uint32_t len)
@@ -69,8 +79,10 @@ static void deliver(struct tcp *t, uint16_t bid, uint32_t len)
         uint32_t n = bufring_take_some(b, bid, len, data, bids, DELIVER_MAX, &taken);
         bid = bufring_following(b, bids[n - 1]);
         len -= taken;
-        if (tcp_silent(t))
+        if (tcp_silent(t) || (t->flags & TCP_BROKEN))
             drop(t, bids, n, taken);
+        else if (t->filter)
+            t->filter->ops->input(t->filter, data, bids, n);
         else
             t->events->on_data(t, data, bids, n);
     }
@@ -93,10 +105,32 @@ static void end_of_stream(struct tcp *t)
     t->flags |= TCP_EOF;
     if (t->flags & TCP_CLOSE_STARTED)
         return;
-    if (!(t->flags & TCP_CLOSE_AFTER_FLUSH))
+    if (!tcp_silent(t) && !(t->flags & TCP_BROKEN))
         t->events->on_eof(t);
     else if (t->flags & TCP_LINGERING)
         tcp_close(t); // both directions have ended: nothing to linger for
+}
+
+// What comes behind the filter's end is not the owner's: the socket is not read any more.
+void tcp_deliver_eof(struct tcp *t)
+{
+    if (!(t->flags & TCP_EOF))
+        end_of_stream(t);
+}
+
+// FIN. With a filter it is no proper end: the peer's last bytes may have been cut off by anyone.
+static void on_fin(struct tcp *t)
+{
+    if (t->flags & TCP_EOF)
+        return;
+    if (t->filter)
+        t->flags |= TCP_TRUNCATED;
+    if (t->filter && !(t->flags & (TCP_READY | TCP_BROKEN))) {
+        t->flags |= TCP_EOF;
+        tcp_fail(t, ECONNRESET);
+    } else {
+        end_of_stream(t);
+    }
 }
 
 void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
@@ -108,7 +142,7 @@ void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
     } else if (res == 0) {
         if (flags & OP_BUFFER)
             bufring_take_empty(&t->worker->bufs, bid);
-        end_of_stream(t);
+        on_fin(t);
     } else if (res == -ENOBUFS) {
         if (!(t->flags & (TCP_CLOSE_STARTED | TCP_RECV_PAUSED | TCP_ERROR)))
             bufring_wait(&t->worker->bufs, &t->starved);

@@ -23,32 +23,60 @@ void tcp_msg_release(struct tcp *t)
 
 static void send_one(struct tcp *t, const struct iovec *piece)
 {
-    bool more = piece->iov_len < t->out.bytes;
+    bool more = piece->iov_len < tcp_sendq(t)->bytes;
     ring_send(&t->worker->ring, &t->send, t->fd, piece->iov_base, piece->iov_len, more);
+}
+
+// Asks the filter for what is to be sent. The owner may have closed the connection afterwards.
+static void fill_wire(struct tcp *t)
+{
+    const uint32_t ending = TCP_CLOSE_AFTER_FLUSH | TCP_SHUT_AFTER_FLUSH;
+    if (t->flags & TCP_BROKEN)
+        bufq_clear(&t->out); // nothing of it can be sent any more
+    if (!(t->flags & TCP_READY) || (t->flags & TCP_BROKEN))
+        return;
+    if (t->out.bytes > 0 && t->wire.bytes < TCP_WIRE_MAX)
+        t->filter->ops->output(t->filter);
+    if (t->out.bytes == 0 && (t->flags & ending) && !(t->flags & (TCP_FINISHED | TCP_BROKEN))) {
+        t->flags |= TCP_FINISHED;
+        t->filter->ops->finish(t->filter);
+    }
+}
+
+static bool may_send(const struct tcp *t)
+{
+    return !t->send.inflight && (t->flags & TCP_OPEN) &&
+           !(t->flags & (TCP_CLOSE_STARTED | TCP_ERROR));
 }
 
 void tcp_send_next(struct tcp *t)
 {
-    if (t->send.inflight || !(t->flags & TCP_OPEN) || (t->flags & (TCP_CLOSE_STARTED | TCP_ERROR)))
+    if (!may_send(t))
         return;
-    if (t->out.bytes == 0) {
-        tcp_flushed(t);
+    if (t->filter)
+        fill_wire(t);
+    struct bufq *q = tcp_sendq(t);
+    if (!may_send(t))
+        return;
+    if (q->bytes == 0) {
+        if (t->out.bytes == 0)
+            tcp_flushed(t);
         return;
     }
-    struct tcp_pools *pools = container_of(t->out.chunks, struct tcp_pools, chunks);
+    struct tcp_pools *pools = container_of(q->chunks, struct tcp_pools, chunks);
     struct iovec first[2];
-    struct tcp_msg *m = bufq_peek(&t->out, first, 2) > 1 ? pool_get(&pools->msgs) : NULL;
+    struct tcp_msg *m = bufq_peek(q, first, 2) > 1 ? pool_get(&pools->msgs) : NULL;
     if (!m) { // one piece, or no message block left: piece by piece is slower, but goes on
         send_one(t, &first[0]);
         return;
     }
-    uint32_t n = bufq_peek(&t->out, m->iov, TCP_IOVECS);
+    uint32_t n = bufq_peek(q, m->iov, TCP_IOVECS);
     size_t bytes = 0;
     for (uint32_t i = 0; i < n; i++)
         bytes += m->iov[i].iov_len;
     m->header = (struct msghdr){.msg_iov = m->iov, .msg_iovlen = n};
     t->msg = &m->header;
-    ring_sendmsg(&t->worker->ring, &t->send, t->fd, t->msg, bytes < t->out.bytes);
+    ring_sendmsg(&t->worker->ring, &t->send, t->fd, t->msg, bytes < q->bytes);
 }
 
 // Whether the owner is owed on_sent for what has just been sent.
@@ -67,12 +95,12 @@ static void sent(struct tcp *t, size_t bytes)
         counter_add(&t->worker->counters.c[t->events->tx_counter], bytes);
     if (t->out.bytes > TCP_HIGH_WATER) // appended without tcp_flush while the send was in flight
         t->flags |= TCP_ABOVE_HIGH;
-    bufq_consume(&t->out, bytes);
+    bufq_consume(tcp_sendq(t), bytes);
     if (t->flags & TCP_CLOSE_AFTER_FLUSH)
         timer_arm(&t->worker->timers, &t->linger, t->worker->now_ns + TCP_FLUSH_STALL_NS);
     bool owed = drained(t);
     // The owner may have more to say before the FIN or the close that waits for the end.
-    if (t->out.bytes > 0)
+    if (t->out.bytes > 0 || t->wire.bytes > 0)
         tcp_send_next(t);
     else
         worker_defer(t->worker, &t->flush);

@@ -182,7 +182,7 @@ static void fill(char *buf, size_t len, uint8_t first)
 TEST(tcp_size_of_a_connection)
 {
     printf("  sizeof(struct tcp) = %zu, struct worker = %zu\n", sizeof(struct tcp), sizeof(struct worker));
-    EXPECT(sizeof(struct tcp) <= 320);
+    EXPECT(sizeof(struct tcp) <= 384);
 }
 
 TEST(tcp_connects_and_echoes_megabytes)
@@ -464,4 +464,215 @@ TEST(listener_paused_again_while_it_closes_still_closes)
     EXPECT(listener_closed);
     no_client();
     tear_down();
+}
+
+// ---- a filter: greets with "hi!", then every message is its length in two bytes and its bytes
+// turned over; length 0 ends the stream. A wrong greeting is answered with "no".
+
+#define MASK_MESSAGE_MAX 1000u
+
+struct mask {
+    struct tcp_filter f;
+    char in[2 + MASK_MESSAGE_MAX];
+    size_t have;
+    bool greeted, destroyed, mute;
+};
+
+static struct mask server_mask, client_mask;
+
+static void mask_start(struct tcp_filter *f)
+{
+    struct mask *m = container_of(f, struct mask, f);
+    if (!m->mute)
+        EXPECT(bufq_append(&f->tcp->wire, SLICE("hi!")));
+    tcp_flush(f->tcp);
+}
+
+static void mask_message(struct mask *m, size_t len)
+{
+    struct worker *worker = m->f.tcp->worker;
+    struct slice plain = {m->in + 2, len};
+    uint16_t bid = BUFRING_VOLATILE;
+    char *lent = bufring_borrow(&worker->bufs, &bid);
+    for (size_t i = 0; i < len; i++)
+        m->in[2 + i] = (char)~m->in[2 + i];
+    if (lent) {
+        memcpy(lent, m->in + 2, len);
+        plain.ptr = lent;
+    }
+    m->have = 0;
+    if (len == 0) {
+        bufring_put(&worker->bufs, bid);
+        tcp_deliver_eof(m->f.tcp);
+    } else {
+        tcp_deliver(m->f.tcp, &plain, &bid, 1);
+    }
+}
+
+static void mask_byte(struct mask *m, char byte)
+{
+    m->in[m->have++] = byte;
+    if (!m->greeted) {
+        if (m->have < 3)
+            return;
+        if (memcmp(m->in, "hi!", 3) != 0) {
+            EXPECT(bufq_append(&m->f.tcp->wire, SLICE("no")));
+            tcp_filter_fail(m->f.tcp, EPROTO);
+            return;
+        }
+        m->have = 0;
+        m->greeted = true;
+        tcp_ready(m->f.tcp);
+    } else if (m->have >= 2) {
+        size_t len = (uint8_t)m->in[0] << 8 | (uint8_t)m->in[1];
+        EXPECT(len <= MASK_MESSAGE_MAX);
+        if (m->have == 2 + len)
+            mask_message(m, len);
+    }
+}
+
+static void mask_input(struct tcp_filter *f, const struct slice *data, const uint16_t *bids,
+                       uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < data[i].len && !(f->tcp->flags & (TCP_BROKEN | TCP_CLOSE_STARTED)); k++)
+            mask_byte(container_of(f, struct mask, f), data[i].ptr[k]);
+        bufring_put(&f->tcp->worker->bufs, bids[i]);
+    }
+}
+
+static void mask_output(struct tcp_filter *f)
+{
+    char message[2 + MASK_MESSAGE_MAX];
+    struct iovec iov;
+    while (f->tcp->wire.bytes < 20000 && bufq_peek(&f->tcp->out, &iov, 1) == 1) {
+        size_t len = iov.iov_len < MASK_MESSAGE_MAX ? iov.iov_len : MASK_MESSAGE_MAX;
+        message[0] = (char)(len >> 8);
+        message[1] = (char)len;
+        for (size_t i = 0; i < len; i++)
+            message[2 + i] = (char)~((char *)iov.iov_base)[i];
+        bufq_consume(&f->tcp->out, len);
+        EXPECT(bufq_append(&f->tcp->wire, (struct slice){message, 2 + len}));
+    }
+}
+
+static void mask_finish(struct tcp_filter *f)
+{
+    EXPECT(bufq_append(&f->tcp->wire, (struct slice){"\0\0", 2}));
+}
+
+static void mask_destroy(struct tcp_filter *f)
+{
+    container_of(f, struct mask, f)->destroyed = true;
+}
+
+static const struct tcp_filter_ops mask_ops = {.start = mask_start,
+                                               .input = mask_input,
+                                               .output = mask_output,
+                                               .finish = mask_finish,
+                                               .destroy = mask_destroy};
+
+static bool set_up_masked(uint32_t buffers)
+{
+    if (!set_up(buffers))
+        return false;
+    server_mask = client_mask = (struct mask){.f.ops = &mask_ops};
+    tcp_set_filter(&server.t, &server_mask.f);
+    return true;
+}
+
+TEST(tcp_filter_carries_megabytes_and_the_end)
+{
+    static char out[10000];
+    const size_t total = 4 << 20;
+    REQUIRE(set_up_masked(64));
+    tcp_set_filter(&client.t, &client_mask.f);
+    server.echo = true;
+    EXPECT(bufq_append(&client.t.out, SLICE("\0\1\2"))); // before it is ready
+    EXPECT_EQ(tcp_connect(&client.t, &listener.addr), 0);
+    UNTIL(client.connects && server.connects);
+    EXPECT_EQ(client.connects, 1);
+    EXPECT_EQ(server.connects, 1); // an accepted one hears when the handshake is done
+    size_t queued = 3;
+    for (int i = 0; i < 200000 && client.received < total && !client.errors; i++) {
+        while (queued < total && client.t.out.bytes < TCP_HIGH_WATER) {
+            size_t n = total - queued < sizeof(out) ? total - queued : sizeof(out);
+            fill(out, n, (uint8_t)queued);
+            REQUIRE(bufq_append(&client.t.out, (struct slice){out, n}));
+            queued += n;
+            tcp_flush(&client.t);
+        }
+        turn();
+        EXPECT(client.t.wire.bytes <= 65536 + 20000);
+    }
+    EXPECT_EQ(client.received, total);
+    EXPECT(!client.wrong && !server.wrong);
+    tcp_shutdown(&client.t);
+    UNTIL(server.closes && client.eofs);
+    EXPECT_EQ(server.eofs, 1);
+    EXPECT_EQ(client.eofs, 1);
+    EXPECT(!(server.t.flags & TCP_TRUNCATED) && !(client.t.flags & TCP_TRUNCATED));
+    tear_down();
+    EXPECT(server_mask.destroyed && client_mask.destroyed);
+}
+
+TEST(tcp_filter_tells_a_cut_stream_from_its_end)
+{
+    REQUIRE(set_up_masked(16));
+    int fd = peer_connect();
+    EXPECT_EQ(write(fd, "hi!\0\1\xff", 6), 6); // byte 0, then FIN without the end
+    shutdown(fd, SHUT_WR);
+    UNTIL(server.eofs);
+    EXPECT_EQ(server.received, 1);
+    EXPECT(!server.wrong);
+    EXPECT(server.t.flags & TCP_TRUNCATED);
+    close(fd);
+    no_client();
+    tear_down();
+}
+
+TEST(tcp_filter_failure_is_one_error_and_its_last_words_are_sent)
+{
+    char got[16];
+    ssize_t n = 0, len = 0;
+    REQUIRE(set_up_masked(16));
+    int fd = peer_connect();
+    EXPECT(bufq_append(&server.t.out, SLICE("never sent")));
+    EXPECT_EQ(write(fd, "ho!", 3), 3);
+    for (int i = 0; i < 2000 && (n = read(fd, got + len, sizeof(got) - (size_t)len)) != 0; i++) {
+        len += n > 0 ? n : 0;
+        turn();
+    }
+    EXPECT_EQ(n, 0); // FIN, not a reset
+    EXPECT_EQ(len, 5);
+    EXPECT(memcmp(got, "hi!no", 5) == 0);
+    EXPECT_EQ(server.errors, 1);
+    EXPECT_EQ(server.error, EPROTO);
+    EXPECT_EQ(server.connects, 0);
+    close(fd);
+    no_client();
+    tear_down();
+}
+
+TEST(tcp_filter_closed_or_left_during_its_handshake)
+{
+    for (int leave = 0; leave < 2; leave++) {
+        REQUIRE(set_up_masked(16));
+        server_mask.mute = true;
+        int fd = peer_connect();
+        EXPECT(bufq_append(&server.t.out, SLICE("never sent")));
+        EXPECT_EQ(write(fd, "h", 1), 1);
+        UNTIL(server_mask.have == 1);
+        if (leave)
+            shutdown(fd, SHUT_WR);
+        else
+            tcp_close_flush(&server.t); // nothing can be flushed yet
+        UNTIL(server.closes);
+        EXPECT_EQ(server.closes, 1);
+        EXPECT_EQ(server.errors, leave); // the peer's leaving is an error, not an end
+        EXPECT_EQ(server.eofs, 0);
+        close(fd);
+        no_client();
+        tear_down();
+    }
 }
