@@ -11,6 +11,7 @@ import select
 import socket
 import threading
 import time
+import zlib
 
 import pytest
 
@@ -471,6 +472,47 @@ class Crowd:
                 c.send(bytes([byte]))
             self.expect("slow", c.response().body == b"b" * 5, "body")
 
+    def large(self, rng):
+        """Down to a client that reads as fast as it can, or a little at a time."""
+        n, slow = rng.randrange(1_000_000, 6_000_000), rng.random() < 0.5
+        with Client(self.port, receive_buffer=4096 if slow else None) as c:
+            c.send(request(f"/app/body/{n // 10 if slow else n}"))
+            left = c.head().content_length()
+            while left:
+                data = c.exactly(min(left, 4096 if slow else 65536))
+                self.expect("large", not data.strip(b"b"), data[:100])
+                c.discard()
+                left -= len(data)
+                if slow:
+                    time.sleep(0.001)
+
+    def upload(self, rng):
+        body = rng.randbytes(rng.randrange(500_000, 3_000_000))
+        with Client(self.port) as c:
+            for framed in (True, False):
+                if framed:
+                    c.send(request("/app/crc", method="POST", body=body))
+                else:
+                    c.send(request("/app/crc", method="POST", headers=[CHUNKED]))
+                    for at in range(0, len(body), 50_000):
+                        piece = body[at:at + 50_000]
+                        c.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+                    c.send(b"0\r\n\r\n")
+                r = c.response()
+                self.expect("upload", r.body == b"%08x" % zlib.crc32(body), r)
+
+    def expects(self, rng):
+        with Client(self.port) as c:
+            for _ in range(rng.randrange(1, 4)):
+                body = rng.randbytes(rng.choice((1, 1000, 100_000)))
+                c.send(request("/app/echo", method="POST", headers=[
+                    ("Expect", "100-continue"), ("Content-Length", len(body))]))
+                r = c.response()
+                self.expect("expects", r.status == 100, r)
+                c.send(body)
+                r = c.response()
+                self.expect("expects", r.status == 200 and r.body == body, r)
+
     # ---- those below end in some other way
 
     def upstream_reset(self, rng):
@@ -502,8 +544,8 @@ class Crowd:
         (c.reset if rng.random() < 0.5 else c.close)()
         self.expect("impatient", True, "")
 
-    KINDS = {get: 6, head: 2, post: 4, pipeline: 2, local: 2, websocket: 2, slow: 1,
-             upstream_reset: 2, malformed: 1, aborted: 2, impatient: 1}
+    KINDS = {get: 6, head: 2, post: 4, pipeline: 2, local: 2, websocket: 2, slow: 1, large: 1,
+             upload: 1, expects: 2, upstream_reset: 2, malformed: 1, aborted: 2, impatient: 1}
 
     def _worker(self, number):
         rng = random.Random(self.seed * 1000 + number)
@@ -527,6 +569,10 @@ class Crowd:
 
 def crowd_backend(connection, seen):
     _, _, what, *number = seen.target.split("/")
+    if seen.header("expect"):
+        connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    connection.request_body(seen)
+    connection.discard()
     if what == "body":
         n = int(number[0])
         connection.send(reply(b"" if seen.method == "HEAD" else b"b" * n, length=False,
@@ -534,6 +580,8 @@ def crowd_backend(connection, seen):
     elif what == "echo":
         connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                         + chunked(*([seen.body] if seen.body else []), trailers=[("x-t", "1")]))
+    elif what == "crc":
+        connection.send(reply(b"%08x" % zlib.crc32(seen.body)))
     elif what == "tunnel":
         connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
                         b"Upgrade: websocket\r\n\r\n" + connection.pending())
@@ -552,7 +600,7 @@ def crowd_backend(connection, seen):
 
 @pytest.fixture
 def site(serve, upstream):
-    upstream.handler = crowd_backend
+    upstream.handler, upstream.stream_bodies, upstream.remember = crowd_backend, True, False
     gateway = serve(d.gateway())
     gateway.file.write_text(document(0, [upstream.port]))
     eventually(lambda: gateway.fetch("/app/x").status == 200, what="the first documents")
@@ -574,6 +622,9 @@ def test_mixed_load_with_reloads_leaks_nothing(site, upstream):
     assert site.metric("config_reload_successes") >= reloads + min(3, SOAK_SECONDS // 2)
     assert site.metric("config_reload_failures") == 0
     baseline.returns()
+    print(f"{sum(crowd.served.values())} answers: {crowd.served}; "
+          f"{site.metric('config_reload_successes') - reloads:.0f} reloads, "
+          f"{baseline.grown() / MEGABYTE:.1f} MiB grown")
     assert sanitized() or baseline.grown() < 32 * MEGABYTE
 
 
@@ -582,8 +633,11 @@ def test_slow_requests_are_held_across_reloads(site, upstream):
     one ends by the routes it began with, whose snapshot is freed then."""
     go = threading.Event()
 
+    arrived = threading.Event()
+
     def handler(connection, seen):
         if seen.target == "/app/held":
+            arrived.set()
             assert go.wait(60)
         crowd_backend(connection, seen)
 
@@ -615,7 +669,8 @@ def test_slow_requests_are_held_across_reloads(site, upstream):
             before = int(site.fetch("/app/x").header("x-generation"))
             held.append((site.client(timeout=60), before))
             held[-1][0].send(request("/app/held"))
-            upstream.wait_requests(1)
+            assert arrived.wait(10)
+            arrived.clear()
             eventually(lambda: int(site.fetch("/app/x").header("x-generation")) >= before + 3
                        or wrong, 20, "three more reloads")
     stop.set()

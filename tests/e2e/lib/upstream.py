@@ -37,7 +37,7 @@ class Connection(Stream):
                 self.upstream.record(self, request)
                 self.upstream.handler(self, request)
         except Closed as e:
-            if e.received:
+            if e.received and self.upstream.remember:
                 self.upstream.truncated.append(e.received)
         except OSError:
             pass  # closed under our hands, by the gateway or by a handler
@@ -66,6 +66,7 @@ class Upstream:
     def forget(self):
         """Back to echoing, with nothing recorded."""
         self.handler, self.on_connect, self.stream_bodies = echo, None, False
+        self.remember = True  # requests, and connections that have ended: not for a long run
         self.requests, self.faults, self.truncated = [], [], []
 
     def _accept(self):
@@ -79,6 +80,8 @@ class Upstream:
             with self._changed:
                 self._count += 1
                 connection = Connection(self, sock, self._count)
+                if not self.remember:
+                    self.connections[:] = [c for c in self.connections if not c.ended.is_set()]
                 self.connections.append(connection)
                 self._changed.notify_all()
             threading.Thread(target=connection.serve, daemon=True).start()
@@ -86,7 +89,8 @@ class Upstream:
     def record(self, connection, request):
         with self._changed:
             request.connection = connection.number
-            self.requests.append(request)
+            if self.remember:
+                self.requests.append(request)
             self._changed.notify_all()
 
     def wait_requests(self, count, timeout=TIMEOUT):
