@@ -9,25 +9,59 @@
 struct gateway_node { // a gateway under a key, newest first
     struct gateway_node *next;
     const struct gateway *gateway;
+    struct slice selector;
 };
 
-static void put(struct analysis *a, struct map *map, struct slice key, const struct gateway *g)
+static void push(struct analysis *a, struct map *map, struct slice key, const struct gateway *g,
+                 struct slice selector)
 {
-    struct gateway_node *first = map_get(map, key);
-    if (first && first->gateway == g)
-        return;
     struct gateway_node *n = arena_new(&a->scratch, struct gateway_node);
-    *n = (struct gateway_node){first, g};
+    *n = (struct gateway_node){map_get(map, key), g, selector};
     (void)map_put(map, key, n);
 }
 
-// ---- IST0145: same selector, port, bind and host
-
-static struct slice listen_key(struct analysis *a, struct slice selector, const struct server *s,
-                               struct slice host)
+static void put(struct analysis *a, struct map *map, struct slice key, const struct gateway *g)
 {
-    return analysis_key(a, "%.*s~%u~%.*s~%.*s", SLICE_FMT(selector), s->port.number,
-                        SLICE_FMT(s->bind), SLICE_FMT(host));
+    const struct gateway_node *first = map_get(map, key);
+    if (!first || first->gateway != g)
+        push(a, map, key, g, SLICE(""));
+}
+
+// ---- IST0145: same port, bind and host in one workload
+
+#define MOST_PAIRS 1024u // pairs of selectors that are held against every Pod
+
+struct conflicts {
+    struct map gateways;  // by selector, port, bind and host
+    struct map selectors; // by port, bind and host: a gateway for each selector
+    struct map pairs;     // of different selectors: whether one workload has both
+};
+
+static bool contains(struct slice text, struct slice part)
+{
+    return part.len == 0 || memmem(text.ptr, text.len, part.ptr, part.len) != NULL;
+}
+
+static struct slice listen_key(struct analysis *a, const struct server *s, struct slice host)
+{
+    return analysis_key(a, "%u~%.*s~%.*s", s->port.number, SLICE_FMT(s->bind), SLICE_FMT(host));
+}
+
+static struct slice selector_key(struct analysis *a, struct slice selector, struct slice listen)
+{
+    return analysis_key(a, "%.*s~%.*s", SLICE_FMT(selector), SLICE_FMT(listen));
+}
+
+static void add_listens(struct analysis *a, struct conflicts *c, const struct gateway *g,
+                        struct slice selector, const struct server *s)
+{
+    for (uint32_t i = 0; i < s->hosts.count; i++) {
+        struct slice listen = listen_key(a, s, s->hosts.items[i].text);
+        struct slice key = selector_key(a, selector, listen);
+        if (!map_get(&c->gateways, key))
+            push(a, &c->selectors, listen, g, selector);
+        put(a, &c->gateways, key, g);
+    }
 }
 
 static int compare_names(const void *pa, const void *pb)
@@ -54,22 +88,66 @@ static void report_conflict(struct analysis *a, const struct gateway *g, const s
                 SLICE_FMT(selector), s->port.number, hosts);
 }
 
-static void check_conflicts(struct analysis *a, const struct map *listens, const struct gateway *g)
+static bool one_workload_has_both(struct analysis *a, const struct gateway *g,
+                                  const struct gateway *h)
+{
+    const struct label_map *own = &a->options->labels;
+    bool both = labels_cover(&g->selector, own) && labels_cover(&h->selector, own);
+    for (uint32_t i = 0; !both && i < a->m->pods_count; i++)
+        both = labels_cover(&g->selector, &a->m->pods[i]->meta.labels) &&
+               labels_cover(&h->selector, &a->m->pods[i]->meta.labels);
+    return both;
+}
+
+// Istio's rule for selectors that differ: the text of one holds the other's, and a Pod matches
+// both. Each pair of texts is held against the Pods once.
+static bool selectors_meet(struct analysis *a, struct conflicts *c, const struct gateway *g,
+                           struct slice selector, const struct gateway_node *n)
+{
+    static const char yes = 1, no = 0;
+    struct slice other = n->selector;
+    if (!contains(selector, other) && !contains(other, selector))
+        return false;
+    bool first = slice_cmp(selector, other) < 0;
+    struct slice pair = analysis_key(a, "%.*s|%.*s", SLICE_FMT(first ? selector : other),
+                                     SLICE_FMT(first ? other : selector));
+    const char *known = map_get(&c->pairs, pair);
+    if (!known && c->pairs.count < MOST_PAIRS) {
+        known = one_workload_has_both(a, g, n->gateway) ? &yes : &no;
+        (void)map_put(&c->pairs, pair, (void *)(uintptr_t)known);
+    }
+    return known == &yes;
+}
+
+struct others { // gateways that conflict with one server
+    const struct gateway *items[MOST_COMPARED];
+    uint32_t count;
+};
+
+static void add_others(struct analysis *a, struct conflicts *c, const struct gateway *g,
+                       struct slice selector, struct slice listen, struct others *out)
+{
+    const struct gateway_node *s = map_get(&c->selectors, listen);
+    for (uint32_t tried = 0; s && tried < MOST_COMPARED; s = s->next, tried++) {
+        if (!slice_eq(s->selector, selector) && !selectors_meet(a, c, g, selector, s))
+            continue;
+        const struct gateway_node *n = map_get(&c->gateways, selector_key(a, s->selector, listen));
+        for (; n && out->count < MOST_COMPARED; n = n->next)
+            if (n->gateway != g)
+                out->items[out->count++] = n->gateway;
+    }
+}
+
+static void check_conflicts(struct analysis *a, struct conflicts *c, const struct gateway *g)
 {
     struct slice selector = selector_text(a, &g->selector);
     for (uint32_t i = 0; i < g->server_count; i++) {
         const struct server *s = &g->servers[i];
-        const struct gateway *others[MOST_COMPARED];
-        uint32_t count = 0;
-        for (uint32_t k = 0; k < s->hosts.count; k++) {
-            const struct gateway_node *n =
-                map_get(listens, listen_key(a, selector, s, s->hosts.items[k].text));
-            for (; n && count < MOST_COMPARED; n = n->next)
-                if (n->gateway != g)
-                    others[count++] = n->gateway;
-        }
-        if (count)
-            report_conflict(a, g, s, selector, others, count);
+        struct others others = {.count = 0};
+        for (uint32_t k = 0; k < s->hosts.count; k++)
+            add_others(a, c, g, selector, listen_key(a, s, s->hosts.items[k].text), &others);
+        if (others.count)
+            report_conflict(a, g, s, selector, others.items, others.count);
     }
 }
 
@@ -237,8 +315,11 @@ static void check_workloads(struct analysis *a)
 void analyze_gateways(struct analysis *a)
 {
     const struct model *m = a->m;
-    struct map listens, certificates;
-    map_init(&listens, &a->scratch, m->gateways_count);
+    struct conflicts conflicts;
+    struct map certificates;
+    map_init(&conflicts.gateways, &a->scratch, m->gateways_count);
+    map_init(&conflicts.selectors, &a->scratch, m->gateways_count);
+    map_init(&conflicts.pairs, &a->scratch, 8);
     map_init(&certificates, &a->scratch, m->gateways_count);
     for (uint32_t i = 0; i < m->gateways_count; i++) {
         const struct gateway *g = m->gateways[i];
@@ -248,12 +329,11 @@ void analyze_gateways(struct analysis *a)
             struct slice key = certificate_key(a, s->tls);
             if (key.ptr)
                 put(a, &certificates, key, g);
-            for (uint32_t h = 0; h < s->hosts.count; h++)
-                put(a, &listens, listen_key(a, selector, s, s->hosts.items[h].text), g);
+            add_listens(a, &conflicts, g, selector, s);
         }
     }
     for (uint32_t i = 0; i < m->gateways_count; i++) {
-        check_conflicts(a, &listens, m->gateways[i]);
+        check_conflicts(a, &conflicts, m->gateways[i]);
         check_certificates(a, &certificates, m->gateways[i]);
         check_credentials(a, m->gateways[i]);
     }
