@@ -1,6 +1,7 @@
 // `sluice analyze`: reads and compiles the documents, prints every finding. Main thread.
 #include "admin/cli.h"
 #include "route/regex.h"
+#include "tls/cert.h"
 #include <stdlib.h>
 
 static void summarise(const struct findings *f, uint32_t documents)
@@ -19,8 +20,10 @@ int cli_analyze(const struct cli_options *o)
     struct model *m = NULL;
     struct arena arena;
     struct route_config routes = {0};
-    struct load_options load = {
-        .strict = o->strict, .labels = o->labels, .regex_is_valid = regex_is_valid};
+    struct load_options load = {.strict = o->strict,
+                                .labels = o->labels,
+                                .regex_is_valid = regex_is_valid,
+                                .credential_is_valid = cert_is_valid};
     struct compile_options compile = {o->labels};
     findings_init(&findings);
     arena_init(&arena, 0);

@@ -3,6 +3,7 @@
 #include "admin/cli.h"
 #include "core/check.h"
 #include "route/regex.h"
+#include "tls/cert.h"
 #include <stdlib.h>
 
 struct explain {
@@ -215,8 +216,10 @@ int cli_explain(const struct cli_options *o)
     struct findings findings;
     struct model *m = NULL;
     struct arena arena;
-    struct load_options load = {
-        .strict = o->strict, .labels = o->labels, .regex_is_valid = regex_is_valid};
+    struct load_options load = {.strict = o->strict,
+                                .labels = o->labels,
+                                .regex_is_valid = regex_is_valid,
+                                .credential_is_valid = cert_is_valid};
     struct compile_options compile = {o->labels};
     int status = CLI_EXIT_FAILED;
     findings_init(&findings);

@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "core/selfcheck.h"
 #include "route/regex.h"
+#include "tls/cert.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -72,7 +73,10 @@ static bool start_workers(struct run *r)
     struct runtime_config cfg = {
         .inputs = o->inputs,
         .input_count = o->input_count,
-        .load = {.strict = o->strict, .labels = o->labels, .regex_is_valid = regex_is_valid},
+        .load = {.strict = o->strict,
+                 .labels = o->labels,
+                 .regex_is_valid = regex_is_valid,
+                 .credential_is_valid = cert_is_valid},
         .labels = o->labels,
         .workers = r->workers,
         .drain_time_ns = o->drain_time_ns,

@@ -14,6 +14,7 @@ struct analysis {
     const struct model *m;
     const struct load_options *options;
     struct findings *findings;
+    int64_t now_s; // since the epoch: what certificates' dates are held against
     struct arena scratch;
     struct map gateways; // "ns/name" -> struct gateway
     struct map hosts; // "name.ns.svc.cluster.local" or a ServiceEntry's host -> struct host_entry

@@ -3,6 +3,7 @@
 #include "config/analysis.h"
 #include "config/names.h"
 #include "config/unserved.h"
+#include "core/clock.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -186,6 +187,7 @@ void analyze_model(const struct model *m, const struct load_options *options,
                    struct findings *findings)
 {
     struct analysis a = {.m = m, .options = options, .findings = findings};
+    a.now_s = (int64_t)(clock_realtime_ns() / NS_PER_S);
     arena_init(&a.scratch, 0);
     index_hosts(&a);
     index_subsets(&a);

@@ -184,42 +184,73 @@ static void check_certificates(struct analysis *a, const struct map *certificate
 
 // ---- credentials
 
-static bool has_data(const struct kube_secret *s, struct slice key)
+static struct slice data_of(const struct kube_secret *s, struct slice key)
 {
     for (uint32_t i = 0; i < s->data.count; i++)
         if (slice_eq(s->data.items[i].key, key))
-            return s->data.items[i].value.len > 0;
-    return false;
+            return s->data.items[i].value;
+    return SLICE("");
 }
 
-static void check_credential(struct analysis *a, const struct gateway *g, struct slice name,
-                             struct pos pos)
+// NULL when it can be served, else why not. Istio takes the generic keys first.
+static const char *judge(struct analysis *a, const struct kube_secret *s)
+{
+    static const char *const keys[][2] = {{"cert", "key"}, {"tls.crt", "tls.key"}};
+    for (int i = 0; i < 2; i++) {
+        struct slice chain = data_of(s, slice_of(keys[i][0]));
+        struct slice key = data_of(s, slice_of(keys[i][1]));
+        char why[512];
+        if (!chain.len || !key.len)
+            continue;
+        if (!a->options->credential_is_valid ||
+            a->options->credential_is_valid(chain, key, a->now_s, why, sizeof(why)))
+            return NULL;
+        return arena_printf(&a->scratch, "%s", why);
+    }
+    return "it has neither tls.crt and tls.key nor cert and key";
+}
+
+static const char *fault_of(struct analysis *a, struct map *checked, const struct kube_secret *s)
+{
+    struct slice key = analysis_key(a, "%.*s/%.*s", SLICE_FMT(s->meta.ns), SLICE_FMT(s->meta.name));
+    const char *known = map_get(checked, key);
+    if (!known) {
+        const char *fault = judge(a, s);
+        known = fault ? fault : "";
+        (void)map_put(checked, key, (void *)(uintptr_t)known);
+    }
+    return *known ? known : NULL;
+}
+
+static void check_credential(struct analysis *a, struct map *checked, const struct gateway *g,
+                             struct slice name, struct pos pos)
 {
     if (!name.len)
         return;
     const struct kube_secret *s = map_get(&a->secrets, name);
     if (!s && analysis_is_broken(a, "Secret %.*s", SLICE_FMT(name)))
         return;
+    const char *fault = s ? fault_of(a, checked, s) : NULL;
     if (!s)
         finding_add(a->findings, SEVERITY_ERROR, "IST0101", pos, &g->meta,
                     "Referenced credentialName not found: \"%.*s\"", SLICE_FMT(name));
-    else if (!(has_data(s, SLICE("cert")) && has_data(s, SLICE("key"))) &&
-             !(has_data(s, SLICE("tls.crt")) && has_data(s, SLICE("tls.key"))))
+    else if (fault)
         finding_add(a->findings, SEVERITY_ERROR, "IST0161", pos, &g->meta,
                     "The credential referenced by the Gateway %.*s in namespace %.*s is invalid, "
-                    "which can cause the traffic not to work as expected.",
-                    SLICE_FMT(g->meta.name), SLICE_FMT(g->meta.ns));
+                    "which can cause the traffic not to work as expected. Secret %.*s/%.*s: %s.",
+                    SLICE_FMT(g->meta.name), SLICE_FMT(g->meta.ns), SLICE_FMT(s->meta.ns),
+                    SLICE_FMT(s->meta.name), fault);
 }
 
-static void check_credentials(struct analysis *a, const struct gateway *g)
+static void check_credentials(struct analysis *a, struct map *checked, const struct gateway *g)
 {
     for (uint32_t i = 0; i < g->server_count; i++) {
         const struct server_tls *t = g->servers[i].tls;
         if (!t)
             continue;
-        check_credential(a, g, t->credential_name, t->credential_pos);
+        check_credential(a, checked, g, t->credential_name, t->credential_pos);
         for (uint32_t k = 0; k < t->credential_names.count; k++)
-            check_credential(a, g, t->credential_names.items[k].text,
+            check_credential(a, checked, g, t->credential_names.items[k].text,
                              t->credential_names.items[k].pos);
     }
 }
@@ -316,10 +347,11 @@ void analyze_gateways(struct analysis *a)
 {
     const struct model *m = a->m;
     struct conflicts conflicts;
-    struct map certificates;
+    struct map certificates, checked;
     map_init(&conflicts.gateways, &a->scratch, m->gateways_count);
     map_init(&conflicts.selectors, &a->scratch, m->gateways_count);
     map_init(&conflicts.pairs, &a->scratch, 8);
+    map_init(&checked, &a->scratch, m->secrets_count);
     map_init(&certificates, &a->scratch, m->gateways_count);
     for (uint32_t i = 0; i < m->gateways_count; i++) {
         const struct gateway *g = m->gateways[i];
@@ -335,7 +367,7 @@ void analyze_gateways(struct analysis *a)
     for (uint32_t i = 0; i < m->gateways_count; i++) {
         check_conflicts(a, &conflicts, m->gateways[i]);
         check_certificates(a, &certificates, m->gateways[i]);
-        check_credentials(a, m->gateways[i]);
+        check_credentials(a, &checked, m->gateways[i]);
     }
     check_workloads(a);
 }

@@ -16,6 +16,10 @@ struct load_options {
     // Whether RE2 takes a regular expression; `why` gets its words when not. NULL: any is taken. A
     // hook, because RE2 lives in the route room, to the right of this one.
     bool (*regex_is_valid)(struct slice regex, char *why, size_t why_cap);
+    // Whether a Secret's certificate chain and key can be served at that time (seconds since the
+    // epoch); `why` gets the reason when not. NULL: any can. A hook for the same cause: tls/cert.h.
+    bool (*credential_is_valid)(struct slice chain, struct slice key, int64_t now_s, char *why,
+                                size_t why_cap);
 };
 
 // Fills *model and adds to *findings. A document in error is left out of the model; ERR_INVALID

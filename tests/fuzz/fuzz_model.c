@@ -4,6 +4,7 @@
 #include "core/check.h"
 #include "route/compile.h"
 #include "route/regex.h"
+#include "tls/cert.h"
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -63,7 +64,8 @@ static void print(const struct findings *f, struct result *out)
 
 static struct result run(struct slice input, bool strict)
 {
-    const struct load_options options = {.strict = strict, .regex_is_valid = regex_is_valid};
+    const struct load_options options = {
+        .strict = strict, .regex_is_valid = regex_is_valid, .credential_is_valid = cert_is_valid};
     const struct compile_options compile = {0};
     struct route_config routes = {0};
     struct result out = {0};

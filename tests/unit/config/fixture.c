@@ -1,6 +1,7 @@
 #include "fixture.h"
 #include "core/check.h"
 #include "route/regex.h"
+#include "tls/cert.h"
 
 void loaded_init_slice(struct loaded *l, struct slice text, const struct load_options *options)
 {
@@ -12,7 +13,8 @@ void loaded_init_slice(struct loaded *l, struct slice text, const struct load_op
 
 void loaded_init(struct loaded *l, const char *text)
 {
-    const struct load_options options = {.regex_is_valid = regex_is_valid};
+    const struct load_options options = {.regex_is_valid = regex_is_valid,
+                                         .credential_is_valid = cert_is_valid};
     loaded_init_slice(l, slice_of(text), &options);
 }
 
