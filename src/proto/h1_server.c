@@ -64,6 +64,10 @@ void h1_server_arm(struct h1_server *s, uint64_t timeout_ns)
 static void idle_or_busy(struct h1_server *s)
 {
     uint64_t moved = s->tcp.rx_bytes + s->tcp.tx_bytes;
+    if (s->draining && s->rx == SERVER_RX_IDLE) { // the grace is over
+        h1_server_close_soon(s);
+        return;
+    }
     if (moved != s->progress) { // something happened since: look again later
         bool quiet = s->rx == SERVER_RX_IDLE || s->rx == SERVER_RX_TUNNEL;
         h1_server_arm(s, quiet ? s->cfg->idle_timeout_ns : s->cfg->stall_timeout_ns);
@@ -101,6 +105,14 @@ static void on_timer(struct timer *t, uint64_t now_ns)
 
 // ---- accept
 
+// A connection that says nothing at all is given as long as one that is slow with its head.
+static uint64_t first_timeout(const struct h1_server_config *cfg)
+{
+    uint64_t t =
+        cfg->head_timeout_ns < cfg->idle_timeout_ns ? cfg->head_timeout_ns : cfg->idle_timeout_ns;
+    return cfg->draining && t > H1_SERVER_DRAIN_GRACE_NS ? H1_SERVER_DRAIN_GRACE_NS : t;
+}
+
 bool h1_server_accept(struct worker *w, struct h1_server_pools *p,
                       const struct h1_server_config *cfg, int fd)
 {
@@ -113,6 +125,7 @@ bool h1_server_accept(struct worker *w, struct h1_server_pools *p,
     memset(s, 0, sizeof(*s));
     s->pools = p;
     s->cfg = cfg;
+    s->draining = cfg->draining;
     s->stream.ops = &h1_server_stream_ops;
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
@@ -130,9 +143,7 @@ bool h1_server_accept(struct worker *w, struct h1_server_pools *p,
     list_insert_tail(&p->all, &s->link);
     worker_count(w, downstream_cx_total);
     worker_count(w, downstream_cx_active);
-    // A connection that says nothing at all is given as long as one that is slow with its head.
-    h1_server_arm(s, cfg->head_timeout_ns < cfg->idle_timeout_ns ? cfg->head_timeout_ns
-                                                                 : cfg->idle_timeout_ns);
+    h1_server_arm(s, first_timeout(cfg));
     tcp_open(&s->tcp, fd);
     return true;
 }
@@ -256,25 +267,34 @@ static void on_closed(struct tcp *t)
 
 // ---- drain
 
-uint32_t h1_server_drain_all(struct h1_server_pools *p)
+uint32_t h1_server_drain(struct h1_server_pools *p, const struct h1_server_config *cfg,
+                         uint64_t grace_ns)
 {
     uint32_t closed = 0;
     list_for_each_safe (n, tmp, &p->all) {
         struct h1_server *s = container_of(n, struct h1_server, link);
+        if (cfg && s->cfg != cfg)
+            continue;
+        bool again = s->draining; // its grace has begun
         s->draining = true;
-        if (s->rx == SERVER_RX_IDLE) {
+        if (s->rx != SERVER_RX_IDLE)
+            continue;
+        if (grace_ns == 0) {
             h1_server_close_soon(s);
             closed++;
+        } else if (!again) {
+            h1_server_arm(s, grace_ns);
         }
     }
     return closed;
 }
 
-void h1_server_close_all(struct h1_server_pools *p)
+void h1_server_close_all(struct h1_server_pools *p, const struct h1_server_config *cfg)
 {
     list_for_each_safe (n, tmp, &p->all) {
         struct h1_server *s = container_of(n, struct h1_server, link);
-        h1_server_abort(s, RESET_LOCAL);
+        if (!cfg || s->cfg == cfg)
+            h1_server_abort(s, RESET_LOCAL);
     }
 }
 

@@ -73,7 +73,7 @@ void proxy_count_end(struct exchange *x)
 void proxy_count_refused(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
-    px->snapshot = (struct snapshot *)(uintptr_t)px->pw->adopted;
+    px->snapshot = proxy_listener_snapshot(px->listener);
     if (px->listener->id < px->snapshot->listener_ids)
         px->listener_cfg = px->snapshot->listener_by_id[px->listener->id];
     worker_count(x->worker, downstream_rq_total);

@@ -39,6 +39,11 @@ struct proxy_listener { // of one worker
     struct proxy_worker *pw;
     uint32_t id; // snapshot.listener_by_id
     uint32_t connections;
+    struct listener_record *record; // one of its holders
+    // Once it is not in the configuration any more: the last snapshot that had it, pinned, by which
+    // the connections it has left are served.
+    struct snapshot *last;
+    struct timer drain_end;
     struct h1_server_config server_cfg;
 };
 

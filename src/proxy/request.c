@@ -18,7 +18,7 @@ static void begin(struct exchange *x)
     struct proxy_exchange *px = proxy_of(x);
     px->listener = h1_server_owner(x);
     px->pw = px->listener->pw;
-    px->snapshot = (struct snapshot *)(uintptr_t)px->pw->adopted;
+    px->snapshot = proxy_listener_snapshot(px->listener);
     snapshot_pin(px->snapshot, px->pw->worker.cfg.id);
     worker_count(x->worker, snapshot_pins);
     bufq_init(&px->held, &px->pw->tcp.chunks, &x->worker->bufs);

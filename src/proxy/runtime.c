@@ -25,6 +25,7 @@ struct task_message {
     enum task task;
     uint32_t number; // of a listener, or enum shed
     int fd;
+    struct listener_record *record;
 };
 
 static void deliver(struct message *m, void *worker)
@@ -33,10 +34,12 @@ static void deliver(struct message *m, void *worker)
     struct proxy_worker *pw = ((struct worker *)worker)->app;
     switch (t->task) {
     case TASK_ADD_LISTENER:
-        if (pw->draining || pw->stopping)
+        if (pw->draining || pw->stopping) {
             ring_close(t->fd);
-        else
-            runtime_worker_add_listener(pw, t->number, t->fd);
+            runtime_worker_release_listener(t->record);
+        } else {
+            runtime_worker_add_listener(pw, t->number, t->fd, t->record);
+        }
         break;
     case TASK_REMOVE_LISTENER:
         runtime_worker_remove_listener(pw, t->number);
@@ -53,18 +56,19 @@ static void deliver(struct message *m, void *worker)
     free(t);
 }
 
-static void tell(struct proxy_worker *pw, enum task task, uint32_t number, int fd)
+static void tell(struct proxy_worker *pw, enum task task, uint32_t number, int fd,
+                 struct listener_record *record)
 {
     struct task_message *t = calloc(1, sizeof(*t));
     check(t);
-    *t = (struct task_message){{NULL, deliver}, task, number, fd};
+    *t = (struct task_message){{NULL, deliver}, task, number, fd, record};
     mailbox_send(&pw->worker.mailbox, &t->message);
 }
 
 static void tell_all(struct runtime *rt, enum task task, uint32_t number)
 {
     for (uint32_t i = 0; i < rt->worker_count; i++)
-        tell(rt->workers[i], task, number, -1);
+        tell(rt->workers[i], task, number, -1, NULL);
 }
 
 void runtime_tell_shed(struct runtime *rt, enum shed level)
@@ -137,33 +141,43 @@ struct new_sockets {
 static uint32_t find_record(struct runtime *rt, const struct addr *a)
 {
     for (uint32_t i = 0; i < rt->listener_count; i++)
-        if (rt->listeners[i].used && addr_eq(&rt->listeners[i].addr, a))
+        if (rt->listeners[i]->used && addr_eq(&rt->listeners[i]->addr, a))
             return i;
     return UINT32_MAX;
+}
+
+// Acquire: what its last holder did with the number comes before it is somebody else's.
+static bool is_free(const struct listener_record *r)
+{
+    return !r->used && atomic_load_explicit(&r->holders, memory_order_acquire) == 0;
 }
 
 static uint32_t add_record(struct runtime *rt, const struct listener_config *lc)
 {
     uint32_t i = 0;
-    while (i < rt->listener_count && rt->listeners[i].used)
+    while (i < rt->listener_count && !is_free(rt->listeners[i]))
         i++;
     if (i == rt->listener_count) {
-        rt->listeners = realloc(rt->listeners, (i + 1u) * sizeof(*rt->listeners));
+        rt->listeners = realloc(rt->listeners, (i + 1u) * sizeof(struct listener_record *));
         check(rt->listeners);
+        rt->listeners[i] = calloc(1, sizeof(struct listener_record));
+        check(rt->listeners[i]);
         rt->listener_count++;
     }
     char *name = malloc(lc->name.len + 1);
     check(name);
     memcpy(name, lc->name.ptr, lc->name.len);
-    rt->listeners[i] =
+    *rt->listeners[i] =
         (struct listener_record){lc->addr, {name, lc->name.len}, .used = true, .seen = true};
     return i;
 }
 
 static void drop_record(struct runtime *rt, uint32_t i)
 {
-    free((void *)(uintptr_t)rt->listeners[i].name.ptr);
-    rt->listeners[i] = (struct listener_record){0};
+    struct listener_record *r = rt->listeners[i];
+    free((void *)(uintptr_t)r->name.ptr);
+    r->name = (struct slice){NULL, 0};
+    r->used = false;
 }
 
 static bool open_sockets(struct runtime *rt, const struct listener_config *lc, int *fds,
@@ -204,12 +218,12 @@ static bool prepare_listeners(struct runtime *rt, struct snapshot *s, struct new
     ns->fds = calloc((size_t)(n + 1u) * rt->worker_count, sizeof(*ns->fds));
     check(ns->ids && ns->fds);
     for (uint32_t i = 0; i < rt->listener_count; i++)
-        rt->listeners[i].seen = false;
+        rt->listeners[i]->seen = false;
     for (uint32_t i = 0; i < n; i++) {
         struct listener_config *lc = s->routes.listeners[i];
         uint32_t id = find_record(rt, &lc->addr);
         if (id != UINT32_MAX) {
-            rt->listeners[id].seen = true;
+            rt->listeners[id]->seen = true;
             continue;
         }
         if (!open_sockets(rt, lc, ns->fds + (size_t)ns->count * rt->worker_count, out)) {
@@ -242,17 +256,19 @@ static void apply_listeners(struct runtime *rt, const struct new_sockets *ns)
 {
     char text[ADDR_TEXT_MAX];
     for (uint32_t i = 0; i < ns->count; i++) {
-        const struct listener_record *r = &rt->listeners[ns->ids[i]];
+        struct listener_record *r = rt->listeners[ns->ids[i]];
+        atomic_store(&r->holders, rt->worker_count);
         for (uint32_t w = 0; w < rt->worker_count; w++)
-            tell(rt->workers[w], TASK_ADD_LISTENER, ns->ids[i], ns->fds[i * rt->worker_count + w]);
+            tell(rt->workers[w], TASK_ADD_LISTENER, ns->ids[i], ns->fds[i * rt->worker_count + w],
+                 r);
         size_t n = addr_format(&r->addr, text, sizeof(text), true);
         log_info("listening", "name=%.*s addr=%.*s", SLICE_FMT(r->name), (int)n, text);
     }
     for (uint32_t i = 0; i < rt->listener_count; i++) {
-        if (!rt->listeners[i].used || rt->listeners[i].seen)
+        if (!rt->listeners[i]->used || rt->listeners[i]->seen)
             continue;
         tell_all(rt, TASK_REMOVE_LISTENER, i);
-        log_info("listener_closed", "name=%.*s", SLICE_FMT(rt->listeners[i].name));
+        log_info("listener_closed", "name=%.*s", SLICE_FMT(rt->listeners[i]->name));
         drop_record(rt, i);
     }
 }
@@ -416,9 +432,10 @@ void runtime_stop(struct runtime *rt)
         snapshot_destroy(s);
     }
     snapshot_destroy(atomic_load(&rt->current));
-    for (uint32_t i = 0; i < rt->listener_count; i++)
-        if (rt->listeners[i].used)
-            drop_record(rt, i);
+    for (uint32_t i = 0; i < rt->listener_count; i++) {
+        drop_record(rt, i);
+        free(rt->listeners[i]);
+    }
     free(rt->listeners);
     free(rt->workers);
     stat_registry_fini(&rt->stats);

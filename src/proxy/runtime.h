@@ -56,10 +56,13 @@ struct proxy_worker { // what proxy/ keeps for each worker
     char date[HTTP_DATE_BYTES];
 };
 
-struct listener_record { // control thread
+struct listener_record { // control thread, but for `holders`
     struct addr addr;
     struct slice name; // own copy
     bool used, seen;
+    // Workers that have its socket or a connection accepted by it. Its number, by which those find
+    // their routes, is given to another listener only when there is none.
+    _Atomic uint32_t holders;
 };
 
 struct runtime {
@@ -71,7 +74,7 @@ struct runtime {
     struct proxy_worker **workers;
     uint32_t worker_count;
     uint64_t generation;
-    struct listener_record *listeners; // index = listener number
+    struct listener_record **listeners; // index = listener number
     uint32_t listener_count;
     // For listings and metrics: written by the control thread.
     _Atomic uint64_t reload_successes, reload_failures, last_reload_unix_s, config_findings,

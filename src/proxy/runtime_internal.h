@@ -7,7 +7,10 @@ void runtime_worker_destroy(struct proxy_worker *pw); // after its thread has be
 void runtime_worker_on_turn(struct worker *w);
 bool runtime_worker_on_stop(struct worker *w);
 // On the worker's thread.
-void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd);
+// The worker is one of the record's holders from here on.
+void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd,
+                                 struct listener_record *record);
+void runtime_worker_release_listener(struct listener_record *record); // one holder less
 void runtime_worker_remove_listener(struct proxy_worker *pw, uint32_t id);
 void runtime_worker_drain(struct proxy_worker *pw);
 // shed.c

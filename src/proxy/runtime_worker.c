@@ -60,6 +60,34 @@ static void adopt_clusters(struct proxy_worker *pw, const struct snapshot *s)
     pw->clusters_by_name = kept;
 }
 
+static bool has_listener(const struct snapshot *s, uint32_t id)
+{
+    return id < s->listener_ids && s->listener_by_id[id];
+}
+
+static void pin_for_listener(struct proxy_listener *l, struct snapshot *s)
+{
+    l->last = s;
+    snapshot_pin(s, l->pw->worker.cfg.id);
+    worker_count(&l->pw->worker, snapshot_pins);
+}
+
+// Before its socket is closed by a message of its own, which comes after the publication.
+static void keep_for_listeners_that_go(struct proxy_worker *pw, struct snapshot *old,
+                                       const struct snapshot *s)
+{
+    list_for_each_safe (n, tmp, &pw->listeners) {
+        struct proxy_listener *l = container_of(n, struct proxy_listener, link);
+        if (!l->last && has_listener(old, l->id) && !has_listener(s, l->id))
+            pin_for_listener(l, old);
+    }
+}
+
+struct snapshot *proxy_listener_snapshot(const struct proxy_listener *l)
+{
+    return l->last ? l->last : (struct snapshot *)(uintptr_t)l->pw->adopted;
+}
+
 static void adopt(struct proxy_worker *pw, struct snapshot *s)
 {
     struct snapshot *old = (struct snapshot *)(uintptr_t)pw->adopted;
@@ -70,8 +98,10 @@ static void adopt(struct proxy_worker *pw, struct snapshot *s)
     snapshot_pin(s, id);
     pw->adopted = s;
     adopt_clusters(pw, s);
-    if (old)
-        snapshot_unpin(old, id);
+    if (!old)
+        return;
+    keep_for_listeners_that_go(pw, old, s);
+    snapshot_unpin(old, id);
 }
 
 void runtime_worker_on_turn(struct worker *w)
@@ -86,10 +116,23 @@ void runtime_worker_on_turn(struct worker *w)
 
 // ---- listeners
 
+void runtime_worker_release_listener(struct listener_record *record)
+{
+    atomic_fetch_sub_explicit(&record->holders, 1, memory_order_release);
+}
+
 static void free_listener_if_unused(struct proxy_listener *l)
 {
-    if (l->connections == 0 && l->listener.fd < 0)
-        free(l);
+    struct worker *w = &l->pw->worker;
+    if (l->connections > 0 || l->listener.fd >= 0)
+        return;
+    timer_cancel(&w->timers, &l->drain_end);
+    if (l->last) {
+        snapshot_unpin(l->last, w->cfg.id);
+        worker_count_n(w, snapshot_pins, (uint64_t)-1);
+    }
+    runtime_worker_release_listener(l->record);
+    free(l);
 }
 
 static void release(struct proxy_listener *l)
@@ -148,13 +191,24 @@ static void on_accept(struct listener *core, int fd)
         release(l);
 }
 
-void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd)
+// As Envoy does when the drain time of a removed listener is over.
+static void on_drain_end(struct timer *t, uint64_t now_ns)
+{
+    struct proxy_listener *l = container_of(t, struct proxy_listener, drain_end);
+    (void)now_ns;
+    h1_server_close_all(&l->pw->servers, &l->server_cfg);
+}
+
+void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd,
+                                 struct listener_record *record)
 {
     struct proxy_listener *l = calloc(1, sizeof(*l));
     const struct runtime_config *cfg = &pw->runtime->cfg;
     check(l);
     l->pw = pw;
     l->id = id;
+    l->record = record;
+    timer_init(&l->drain_end, on_drain_end);
     l->server_cfg = (struct h1_server_config){
         .handler = &proxy_handler,
         .proxy_bytes = sizeof(struct proxy_exchange),
@@ -173,12 +227,22 @@ void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd)
         listener_pause(&l->listener);
 }
 
+static void drain_listener(struct proxy_listener *l)
+{
+    l->server_cfg.draining = true;
+    listener_close(&l->listener);
+    h1_server_drain(&l->pw->servers, &l->server_cfg, H1_SERVER_DRAIN_GRACE_NS);
+}
+
 void runtime_worker_remove_listener(struct proxy_worker *pw, uint32_t id)
 {
     list_for_each_safe (n, tmp, &pw->listeners) {
         struct proxy_listener *l = container_of(n, struct proxy_listener, link);
-        if (l->id == id && !l->listener.closing)
-            listener_close(&l->listener);
+        if (l->id != id || l->listener.closing)
+            continue;
+        drain_listener(l);
+        timer_arm(&pw->worker.timers, &l->drain_end,
+                  pw->worker.now_ns + pw->runtime->cfg.drain_time_ns);
     }
 }
 
@@ -188,9 +252,8 @@ void runtime_worker_drain(struct proxy_worker *pw)
     list_for_each_safe (n, tmp, &pw->listeners) {
         struct proxy_listener *l = container_of(n, struct proxy_listener, link);
         if (!l->listener.closing)
-            listener_close(&l->listener);
+            drain_listener(l);
     }
-    h1_server_drain_all(&pw->servers);
 }
 
 // ---- end
@@ -202,7 +265,7 @@ bool runtime_worker_on_stop(struct worker *w)
     if (!pw->stopping) {
         pw->stopping = true;
         runtime_worker_drain(pw);
-        h1_server_close_all(&pw->servers);
+        h1_server_close_all(&pw->servers, NULL);
         struct map_entry *e;
         for (uint32_t i = 0; map_next(&pw->clusters_by_name, &i, &e);)
             cluster_retire(e->value);

@@ -103,7 +103,7 @@ void runtime_worker_shed(struct proxy_worker *pw, enum shed level)
         return;
     }
     pause_listeners(pw); // also those that came since
-    uint32_t closed = was == SHED_NOTHING ? h1_server_drain_all(&pw->servers) : 0;
+    uint32_t closed = was == SHED_NOTHING ? h1_server_drain(&pw->servers, NULL, 0) : 0;
     worker_count_n(&pw->worker, shed_cx_idle, closed);
     runtime_worker_note_reserve(pw);
 }

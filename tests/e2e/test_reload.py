@@ -9,7 +9,7 @@ import pytest
 
 from lib import documents as d
 from lib.gateway import sanitized
-from lib.http1 import Client, Closed, reply, request
+from lib.http1 import Client, Closed, fetch, reply, request
 from lib.waiting import eventually
 
 LIVE = 4.0 if sanitized() else 1.0  # seconds from the edit to the first request served by it
@@ -273,3 +273,52 @@ def test_listeners_come_and_go(serve, upstream):
         gateway.file.write_text(d.text(d.gateway(), *docs))
         eventually(lambda: not served(second), LIVE, "the port is closed")
         assert served(gateway.port)
+
+
+def test_a_removed_listener_keeps_its_routes_and_drains(serve, upstream):
+    """Its connections never meet the routes of a listener that comes later: each is told by its next
+    response that it ends; one without a request is closed."""
+    def docs(number, word):
+        return [d.gateway(), d.gateway(name="gw2", number=number), saying("one"),
+                d.virtual_service(d.rule(directResponse={"status": 200, "body": {"string": word}}),
+                                  name="vs2", gateways=("gw2",)), *d.backend(upstream.port)]
+
+    gateway = serve(*docs(81, "first"), numbers=(80, 81, 82), workers=1)
+    first, second = gateway.ports[81], gateway.ports[82]
+    without = d.text(d.gateway(), saying("one"), *d.backend(upstream.port))
+    with Client(first) as half, Client(first) as idle:
+        assert [c.roundtrip("/").body for c in (half, idle)] == [b"first"] * 2
+        half.send(request("/")[:-2])
+        gateway.wait_metric("exchanges_active", 1)
+        start = len(gateway.log.lines)
+        gateway.file.write_text(without)
+        assert gateway.log.wait("event=listener_closed", 5, start)
+        gateway.file.write_text(d.text(*docs(82, "second")))
+        assert gateway.log.wait("event=listening .*:%d$" % second, 5, start)
+        assert fetch(second, "/").body == b"second"
+        half.send(b"\r\n")
+        response = half.response()
+        assert (response.status, response.body) == (200, b"first")
+        assert response.header("connection") == "close"
+        half.expect_close()
+        idle.expect_close()
+    assert fetch(second, "/").body == b"second"
+    gateway.wait_metric("snapshots_alive", 1)
+    gateway.wait_idle()
+
+
+def test_the_drain_time_of_a_removed_listener_ends(serve, upstream):
+    """What is still under way on it then is cut off, as Envoy does."""
+    held = threading.Event()
+    upstream.handler = lambda connection, seen: held.wait(30)
+    gateway = serve(d.gateway(), d.gateway(name="gw2", number=81),
+                    d.virtual_service(d.rule(), gateways=("gw", "gw2")), *d.backend(upstream.port),
+                    numbers=(80, 81), args=["--drain-time", "1s"])
+    with Client(gateway.ports[81]) as busy:
+        busy.send(request("/slow"))
+        upstream.wait_requests(1)
+        gateway.file.write_text(d.text(d.gateway(), d.virtual_service(d.rule()),
+                                       *d.backend(upstream.port)))
+        busy.expect_close()
+    held.set()
+    gateway.wait_idle()

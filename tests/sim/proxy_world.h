@@ -8,7 +8,9 @@
 #define WORLD_JOBS 96
 #define WORLD_CLIENTS 8
 #define WORLD_UPSTREAMS 64
-#define WORLD_VERSIONS 4
+#define WORLD_VERSIONS 5
+#define WORLD_CALM_VERSIONS 3   // the others have listeners that come and go
+#define WORLD_VERSION_OF_8081 3 // the only one that has it
 #define WORLD_GENERATIONS 64
 
 // --- Text of HTTP/1.1, as the peers of the gateway read and write it --------------------------

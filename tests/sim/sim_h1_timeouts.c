@@ -128,7 +128,7 @@ static uint64_t count(enum counter_id id)
 
 static void tear_down(void)
 {
-    h1_server_close_all(&g.servers);
+    h1_server_close_all(&g.servers, NULL);
     worker_request_stop(&g.w);
     while (worker_turn(&g.w))
         continue;
@@ -145,7 +145,8 @@ static void tear_down(void)
 TEST(sim_h1_a_head_that_dribbles_has_30_seconds)
 {
     // Each byte is progress; the head as a whole is not.
-    double s = run("GET / HTTP/1.1\r\nHost: a\r\nx: a long head that never ends", NS_PER_S, 100 * NS_PER_S);
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\nx: a long head that never ends", NS_PER_S,
+                   100 * NS_PER_S);
     EXPECT(s >= 30 && s < 32);
     EXPECT(strncmp(g.got, "HTTP/1.1 408 ", 13) == 0);
     EXPECT(strstr(g.got, "connection: close") != NULL);
@@ -166,8 +167,9 @@ TEST(sim_h1_a_head_within_30_seconds_is_served)
 
 TEST(sim_h1_a_second_head_has_its_own_30_seconds)
 {
-    double s = run("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nx: and so on for ever",
-                   NS_PER_S, 7200 * NS_PER_S);
+    double s =
+        run("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nx: and so on for ever",
+            NS_PER_S, 7200 * NS_PER_S);
     EXPECT(s >= 27 + 30 && s < 27 + 32);
     EXPECT(strstr(g.got, "HTTP/1.1 408 ") != NULL);
     EXPECT_EQ(count(COUNTER_downstream_rq_header_timeout), 1);

@@ -32,6 +32,14 @@ void world_wrong(const struct job *j, const char *what)
               "HTTP}, "                                                                       \
               "hosts: ['*']}" more "]}\n---\n"
 #define SERVER_8081 ", {port: {number: 8081, name: http2, protocol: HTTP}, hosts: ['*']}"
+// On 8082, with a route that no client here may meet.
+#define OTHER_LISTENER                                                                           \
+    "apiVersion: networking.istio.io/v1\nkind: Gateway" META(                                    \
+        "other") "spec: {selector: {a: b}, servers: [{port: {number: 8082, name: http, "         \
+                 "protocol: HTTP}, hosts: ['*']}]}\n---\n"                                       \
+                 "apiVersion: networking.istio.io/v1\nkind: VirtualService" META(                \
+                     "other") "spec: {hosts: ['*'], gateways: [other], http: [{directResponse: " \
+                              "{status: 418, body: {string: another listener's}}}]}\n---\n"
 #define ROUTES(version, retries)                                                              \
     "apiVersion: networking.istio.io/v1\nkind: VirtualService" META(                          \
         "vs") "spec:\n  hosts: ['*']\n  gateways: [gw]\n  http:\n"                            \
@@ -56,12 +64,13 @@ void world_wrong(const struct job *j, const char *what)
         "dr") "spec: {host: app, trafficPolicy: {connectionPool: {http: " \
               "{maxRequestsPerConnection: 2}}}}\n"
 
-// The last one is for violent seeds: retries, an address where nobody listens, another port.
+// The last two are for violent seeds: retries, an address where nobody listens, other ports.
 static const char *const documents[WORLD_VERSIONS] = {
     GATEWAY("") ROUTES("0", "") ENDPOINTS(AT("2")),
     GATEWAY("") ROUTES("1", "") ENDPOINTS(AT("2") ", " AT("3")),
     GATEWAY("") ROUTES("2", "") ENDPOINTS(AT("3")) FEW_REQUESTS,
     GATEWAY(SERVER_8081) ROUTES("3", RETRIES) ENDPOINTS(AT("2") ", " AT("9")),
+    GATEWAY("") OTHER_LISTENER ROUTES("4", "") ENDPOINTS(AT("2")),
 };
 
 // Written once; every seed reads the same files.
@@ -97,7 +106,7 @@ static void maybe_reload(void)
 {
     if (world.rt.generation + 2 >= WORLD_GENERATIONS || !sim_chance(2) || world.closing)
         return;
-    load(rng_below(sim_rng(), world.violent ? WORLD_VERSIONS : WORLD_VERSIONS - 1));
+    load(rng_below(sim_rng(), world.violent ? WORLD_VERSIONS : WORLD_CALM_VERSIONS));
     runtime_reclaim(&world.rt);
 }
 
@@ -170,6 +179,7 @@ static void start_runtime(void)
                                       .head_timeout_ns = (hasty ? 1 : 600) * NS_PER_S,
                                       .idle_timeout_ns = 3 * NS_PER_S,
                                       .stall_timeout_ns = (hasty ? 2 : 600) * NS_PER_S,
+                                      .drain_time_ns = 5 * NS_PER_S,
                                       .input_count = 1};
     rcu_init(&rt->rcu, 1);
     stat_registry_init(&rt->stats);
