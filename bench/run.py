@@ -370,9 +370,8 @@ def row_h1(bench, field):
 
 def row_idle(bench, field):
     """memory of an idle HTTP connection"""
-    # A proxied connection may need two descriptors, so a gateway may refuse more than half of them.
     nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    conns = 1000 if bench.options.quick else min(10000, nofile // 2 - 200)
+    conns = 1000 if bench.options.quick else min(10000, nofile // 3 * 2)
     results, failed = {}, {}
     with bench.backend(1024) as (_, upstream):
         for c in (c for c in field if c.name != "bare"):

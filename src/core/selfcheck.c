@@ -131,10 +131,15 @@ static void check_ring(struct selfcheck *c)
             "very fast sender may delay others a little.");
 }
 
-uint64_t selfcheck_connections(uint64_t open_files, uint32_t workers)
+uint64_t selfcheck_connection_files(uint64_t open_files, uint32_t workers)
 {
     uint64_t own = 64 + 8ull * workers;
-    return open_files > own + 32 ? (open_files - own) / 2 : 16;
+    return open_files > own + 32 ? open_files - own : 32;
+}
+
+uint64_t selfcheck_connections(uint64_t open_files, uint32_t workers)
+{
+    return selfcheck_connection_files(open_files, workers) / 4 * 3;
 }
 
 static void check_descriptors(struct selfcheck *c, const struct selfcheck_wants *wants)

@@ -36,8 +36,11 @@ struct selfcheck_wants {
 
 // Raises the soft limit on descriptors to the hard one on the way.
 void selfcheck_run(struct selfcheck *c, const struct selfcheck_wants *wants);
-// Client connections that the limit on open files allows: two descriptors each, and some for
-// listeners, rings, files and logs.
+// Descriptors that the limit on open files leaves for connections, of clients and to upstreams:
+// all but some for listeners, rings, files and logs.
+uint64_t selfcheck_connection_files(uint64_t open_files, uint32_t workers);
+// Client connections that may have three quarters of those. Half of them can have a request in
+// flight, and so an upstream connection, at the same time.
 uint64_t selfcheck_connections(uint64_t open_files, uint32_t workers);
 // A sentence for the error number with which a worker or its ring could not be made.
 void selfcheck_explain_start(int error, char *out, size_t cap);

@@ -79,13 +79,17 @@ void runtime_tell_shed(struct runtime *rt, enum shed level)
 // ---- start
 
 // As many as descriptors suffice for, within what pools can number.
-static uint32_t connections_by_descriptors(uint32_t workers)
+static void limits_by_descriptors(struct runtime_config *c)
 {
-    struct rlimit l;
-    if (getrlimit(RLIMIT_NOFILE, &l) < 0)
-        return 1024;
-    uint64_t n = selfcheck_connections(l.rlim_cur, workers);
-    return n < 4u << 20 ? (uint32_t)n : 4u << 20;
+    struct rlimit l = {.rlim_cur = 1024};
+    const uint64_t most = 4u << 20;
+    (void)getrlimit(RLIMIT_NOFILE, &l);
+    uint64_t n = selfcheck_connections(l.rlim_cur, c->workers);
+    uint64_t files = selfcheck_connection_files(l.rlim_cur, c->workers);
+    if (!c->max_connections)
+        c->max_connections = (uint32_t)(n < most ? n : most);
+    if (!c->connection_files)
+        c->connection_files = (uint32_t)(files < 2 * most ? files : 2 * most);
 }
 
 static void default_config(struct runtime_config *c)
@@ -100,8 +104,7 @@ static void default_config(struct runtime_config *c)
         c->idle_timeout_ns = H1_SERVER_IDLE_TIMEOUT_NS;
     if (!c->stall_timeout_ns)
         c->stall_timeout_ns = H1_SERVER_STALL_TIMEOUT_NS;
-    if (!c->max_connections)
-        c->max_connections = connections_by_descriptors(c->workers);
+    limits_by_descriptors(c);
 }
 
 enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg)

@@ -22,6 +22,7 @@ struct runtime_config {
     uint64_t drain_time_ns;
     uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns;
     uint32_t max_connections;     // of clients, all workers together; 0 = by RLIMIT_NOFILE
+    uint32_t connection_files;    // for connections of clients and to upstreams; 0 = likewise
     bool (*disturbed)(void *arg); // asked once the documents are read; may be NULL
     void *disturbed_arg;
     // Called on the worker when an exchange has ended (access log); may be NULL.

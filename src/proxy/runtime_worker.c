@@ -150,12 +150,21 @@ static void on_listener_closed(struct listener *core)
     free_listener_if_unused(l);
 }
 
+// Up to half of the descriptors each client finds one for its upstream. Beyond that, clients that
+// ask for nothing are taken for as long as those who do leave descriptors.
+static bool has_descriptors(const struct runtime *rt, uint32_t clients)
+{
+    uint32_t files = rt->cfg.connection_files;
+    return clients <= files / 2 ||
+           clients + runtime_counter(rt, COUNTER_upstream_cx_active) <= files;
+}
+
 // One more of the connections that all workers together may have, and of this listener's share.
 static bool admit(struct proxy_listener *l)
 {
     struct runtime *rt = l->pw->runtime;
-    if (atomic_fetch_add_explicit(&rt->connections, 1, memory_order_relaxed) >=
-        rt->cfg.max_connections) {
+    uint32_t clients = 1 + atomic_fetch_add_explicit(&rt->connections, 1, memory_order_relaxed);
+    if (clients > rt->cfg.max_connections || !has_descriptors(rt, clients)) {
         atomic_fetch_sub_explicit(&rt->connections, 1, memory_order_relaxed);
         worker_count(&l->pw->worker, downstream_cx_overflow);
         return false;

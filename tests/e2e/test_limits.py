@@ -113,7 +113,7 @@ def test_connections_of_all_listeners_and_of_one(serve, docs, workers):
     """By RLIMIT_NOFILE: one listener may take seven eighths, all together the whole."""
     gateway = serve(*docs, numbers=(80, 81), workers=workers, preexec=sandbox.limits(NOFILE=300))
     whole = gateway.metric("downstream_cx_limit")
-    assert whole == (300 - 64 - 8 * workers) // 2
+    assert whole == (300 - 64 - 8 * workers) // 4 * 3
     share = whole - whole // 8
     with contextlib.ExitStack() as stack:
         first = fill(stack, gateway.ports[80], 300)
@@ -139,8 +139,9 @@ def test_one_listener_may_have_all(serve, docs):
         assert len(clients) == gateway.metric("downstream_cx_limit")
 
 
-def test_each_connection_finds_a_descriptor_for_its_upstream(serve, docs, upstream):
-    """With every client connection taken, every one of them can be forwarded at the same time."""
+@pytest.fixture
+def held(upstream):
+    """The backend's answers wait for this event."""
     go = threading.Event()
 
     def handler(connection, _seen):
@@ -148,16 +149,43 @@ def test_each_connection_finds_a_descriptor_for_its_upstream(serve, docs, upstre
         connection.send(reply(b"x"))
 
     upstream.handler = handler
+    yield go
+    go.set()
+
+
+def test_each_connection_finds_a_descriptor_for_its_upstream(serve, docs, upstream, held):
+    """Where each client has a request in flight, half of the descriptors are for their upstream
+    connections: who comes when these are taken is refused, not left without one."""
     gateway = serve(docs[0], *docs[2:], workers=1, preexec=sandbox.limits(NOFILE=256))
-    count = int(gateway.metric("downstream_cx_limit"))
+    count = (256 - 64 - 8) // 2
+    assert count < gateway.metric("downstream_cx_limit")
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(gateway.client()) for _ in range(count)]
         for client in clients:
             client.send(request("/app"))
         upstream.wait_requests(count)
-        go.set()
+        assert not is_served(stack.enter_context(gateway.client()))
+        assert gateway.metric("downstream_cx_overflow") == 1
+        held.set()
         assert all(client.response().status == 200 for client in clients)
     assert gateway.metric("accept_paused") == 0
+    gateway.wait_idle()
+
+
+def test_idle_connections_take_what_no_upstream_connection_needs(serve, docs, upstream, held):
+    gateway = serve(docs[0], *docs[2:], workers=1, preexec=sandbox.limits(NOFILE=256))
+    files = 256 - 64 - 8
+    busy = files // 4 + 10
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(gateway.client()) for _ in range(busy)]
+        for client in clients:
+            client.send(request("/app"))
+        upstream.wait_requests(busy)
+        idle = fill(stack, gateway.port, 256)
+        assert len(idle) == files - 2 * busy
+        held.set()
+        assert all(client.response().status == 200 for client in clients)
+        assert all(is_served(c) for c in idle)
     gateway.wait_idle()
 
 

@@ -176,6 +176,7 @@ static void start_runtime(void)
     bool hasty = world.violent;
     rt->cfg = (struct runtime_config){.workers = 1,
                                       .max_connections = 1000,
+                                      .connection_files = 2000,
                                       .head_timeout_ns = (hasty ? 1 : 600) * NS_PER_S,
                                       .idle_timeout_ns = 3 * NS_PER_S,
                                       .stall_timeout_ns = (hasty ? 2 : 600) * NS_PER_S,
