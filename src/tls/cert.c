@@ -2,7 +2,9 @@
 // changes after cert_parse. Any thread.
 #include "tls/cert.h"
 #include "core/check.h"
+#include "tls/cert_internal.h"
 #include <limits.h>
+#include <openssl/bn.h>
 #include <openssl/err.h>
 #include <openssl/mem.h>
 #include <openssl/pem.h>
@@ -12,17 +14,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define CHAIN_MAX 32u // certificates; a server sends all of them in each full handshake
-
-struct cert {
-    STACK_OF(X509) * chain;
-    EVP_PKEY *key; // NULL = none was given
-    int64_t not_before_s, not_after_s;
-    char *subject; // BoringSSL's
-};
-
-__attribute__((format(printf, 4, 5))) static enum err fail(enum err e, char *why, size_t cap,
-                                                           const char *fmt, ...)
+enum err cert_fail(enum err e, char *why, size_t cap, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -33,57 +25,70 @@ __attribute__((format(printf, 4, 5))) static enum err fail(enum err e, char *why
 }
 
 // BoringSSL would take the argument for the password.
-static int no_password(char *buf, int size, int writing, void *arg)
+int cert_no_password(char *buf, int size, int writing, void *arg)
 {
     (void)buf, (void)size, (void)writing, (void)arg;
     return 0;
 }
 
-static BIO *open_text(struct slice text)
+BIO *cert_open_text(struct slice text)
 {
     BIO *b = text.len <= INT_MAX ? BIO_new_mem_buf(text.ptr, (ossl_ssize_t)text.len) : NULL;
     ERR_clear_error();
     return b;
 }
 
-static bool at_end_of_pem(void)
+bool cert_at_end_of_pem(void)
 {
     uint32_t e = ERR_peek_last_error();
     return ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
 }
 
-static enum err read_chain(struct cert *c, struct slice text, char *why, size_t cap)
+enum err cert_read_pem(struct slice text, uint32_t max, const char *what, STACK_OF(X509) * out,
+                       char *why, size_t cap)
 {
-    BIO *b = open_text(text);
+    BIO *b = cert_open_text(text);
     X509 *x = NULL;
-    c->chain = sk_X509_new_null();
-    check(c->chain);
-    while (b && sk_X509_num(c->chain) <= CHAIN_MAX &&
-           (x = PEM_read_bio_X509(b, NULL, no_password, NULL)))
-        check(sk_X509_push(c->chain, x));
+    while (b && sk_X509_num(out) <= max && (x = PEM_read_bio_X509(b, NULL, cert_no_password, NULL)))
+        check(sk_X509_push(out, x));
     BIO_free(b);
-    size_t n = sk_X509_num(c->chain);
+    size_t n = sk_X509_num(out);
     if (x)
-        return fail(ERR_LIMIT, why, cap, "more than %u certificates in the chain", CHAIN_MAX);
-    if (!at_end_of_pem())
-        return fail(ERR_SYNTAX, why, cap, "certificate %zu of the chain cannot be read", n + 1);
+        return cert_fail(ERR_LIMIT, why, cap, "more than %u certificates in the %s", max, what);
+    if (!cert_at_end_of_pem())
+        return cert_fail(ERR_SYNTAX, why, cap, "certificate %zu of the %s cannot be read", n + 1,
+                         what);
     if (n == 0)
-        return fail(ERR_SYNTAX, why, cap, "no certificate in PEM");
+        return cert_fail(ERR_SYNTAX, why, cap, "no certificate in PEM");
     ERR_clear_error();
     return OK;
 }
 
+static enum err read_chain(struct cert *c, struct slice text, char *why, size_t cap)
+{
+    c->chain = sk_X509_new_null();
+    check(c->chain);
+    return cert_read_pem(text, CERT_CHAIN_MAX, "chain", c->chain, why, cap);
+}
+
+static bool is_encrypted(struct slice text)
+{
+    return memmem(text.ptr, text.len, "ENCRYPTED", 9) != NULL; // PKCS#8's label, PEM's Proc-Type
+}
+
 static enum err read_key(struct cert *c, struct slice text, char *why, size_t cap)
 {
-    BIO *b = open_text(text);
-    c->key = b ? PEM_read_bio_PrivateKey(b, NULL, no_password, NULL) : NULL;
+    BIO *b = cert_open_text(text);
+    c->key = b ? PEM_read_bio_PrivateKey(b, NULL, cert_no_password, NULL) : NULL;
     BIO_free(b);
     if (!c->key)
-        return fail(ERR_SYNTAX, why, cap, "%s",
-                    at_end_of_pem() ? "no private key in PEM" : "the private key cannot be read");
+        return cert_fail(ERR_SYNTAX, why, cap, "%s",
+                         is_encrypted(text)     ? "the private key is encrypted"
+                         : cert_at_end_of_pem() ? "no private key in PEM"
+                                                : "the private key cannot be read");
     if (!X509_check_private_key(sk_X509_value(c->chain, 0), c->key))
-        return fail(ERR_INVALID, why, cap, "the private key is not that of the certificate %s",
-                    c->subject);
+        return cert_fail(ERR_INVALID, why, cap, "the private key is not that of the certificate %s",
+                         c->subject);
     return OK;
 }
 
@@ -121,14 +126,27 @@ static char *print_subject(const X509 *leaf)
     return out;
 }
 
+static char *print_serial(const X509 *leaf)
+{
+    BIGNUM *n = ASN1_INTEGER_to_BN(X509_get0_serialNumber(leaf), NULL);
+    char *out = n ? BN_bn2hex(n) : NULL;
+    BN_free(n);
+    out = out ? out : OPENSSL_strdup("");
+    check(out);
+    for (char *p = out; *p; p++)
+        *p = (char)OPENSSL_tolower((unsigned char)*p);
+    return out;
+}
+
 static enum err read_leaf(struct cert *c, char *why, size_t cap)
 {
     const X509 *leaf = sk_X509_value(c->chain, 0);
     c->subject = print_subject(leaf);
+    c->serial = print_serial(leaf);
     if (!ASN1_TIME_to_posix(X509_get0_notBefore(leaf), &c->not_before_s) ||
         !ASN1_TIME_to_posix(X509_get0_notAfter(leaf), &c->not_after_s))
-        return fail(ERR_SYNTAX, why, cap, "the dates of the certificate %s cannot be read",
-                    c->subject);
+        return cert_fail(ERR_SYNTAX, why, cap, "the dates of the certificate %s cannot be read",
+                         c->subject);
     ERR_clear_error();
     return OK;
 }
@@ -158,6 +176,7 @@ void cert_destroy(struct cert *c)
     sk_X509_pop_free(c->chain, X509_free);
     EVP_PKEY_free(c->key);
     OPENSSL_free(c->subject);
+    OPENSSL_free(c->serial);
     free(c);
 }
 
@@ -169,6 +188,11 @@ uint32_t cert_count(const struct cert *c)
 const char *cert_subject(const struct cert *c)
 {
     return c->subject;
+}
+
+const char *cert_serial(const struct cert *c)
+{
+    return c->serial;
 }
 
 int64_t cert_not_before_s(const struct cert *c)

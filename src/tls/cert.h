@@ -19,6 +19,8 @@ uint32_t cert_count(const struct cert *c);
 // The leaf's subject as RFC 4514 prints it ("CN=a.example,O=Acme"), or its first DNS name where the
 // subject is empty. Lives as long as the certificate; printable ASCII, NUL-terminated.
 const char *cert_subject(const struct cert *c);
+// The leaf's serial number in hexadecimal, lower case. Lives as long as the certificate.
+const char *cert_serial(const struct cert *c);
 // The leaf's validity (RFC 5280, 4.1.2.5), inclusive, in seconds since the epoch.
 int64_t cert_not_before_s(const struct cert *c);
 int64_t cert_not_after_s(const struct cert *c);
