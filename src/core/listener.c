@@ -1,13 +1,21 @@
 // Listening sockets. A listener belongs to its worker and is in one of three states: accepting
 // (the multishot accept is in flight), paused (it is not, or its cancellation is under way;
 // the timer may be armed to go on), closing. Re-arming happens in accept_arm only.
+//
+// Closing a listening socket resets what it has not accepted, requests included that were sent to
+// it already. So a closing listener first lingers: a filter drops new SYNs, whose senders try
+// again a second later and find the next owner of the address, or are refused; handshakes under way
+// are completed and accepted.
 #include "core/listener.h"
 #include "core/log.h"
 #include "core/worker.h"
 #include <errno.h>
+#include <linux/filter.h>
 #include <string.h>
 
 #define RETRY_NS (10 * NS_PER_MS)
+// More than any queue holds: connections that come as fast as they are accepted must end too.
+#define LAST_LOOK_MAX 65536
 
 static int set_flag(int fd, int level, int name)
 {
@@ -64,13 +72,32 @@ const char *listener_explain(int error)
 
 static void accept_arm(struct listener *l)
 {
-    if (!l->accept.inflight && !l->paused && !l->closing)
+    if (!l->accept.inflight && !l->paused && (!l->closing || l->lingering))
         ring_accept_multishot(&l->worker->ring, &l->accept, l->fd);
+}
+
+// A SYN has the flag without ACK; byte 13 of the TCP header, where a socket's filter begins.
+static void drop_new_handshakes(int fd)
+{
+    static const uint32_t flags_at = 13, syn_ack = 0x12, syn = 0x02, whole = UINT32_MAX;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, flags_at),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, syn_ack),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, syn, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, whole),
+    };
+    struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+    // Without it (a kernel that has none) the last look into the queue has to do.
+    (void)!ring_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
 static void finish_close(struct listener *l)
 {
+    int fd;
     timer_cancel(&l->worker->timers, &l->resume);
+    for (int i = 0; i < LAST_LOOK_MAX && (fd = ring_accept(l->fd)) >= 0; i++)
+        l->on_accept(l, fd);
     ring_close(l->fd);
     l->fd = -1;
     if (l->on_closed)
@@ -92,18 +119,16 @@ static void on_accepted(struct op *op, int32_t res, uint32_t flags, uint16_t bid
 {
     struct listener *l = container_of(op, struct listener, accept);
     (void)bid;
-    if (res >= 0 && l->closing)
-        ring_close(res);
-    else if (res >= 0)
+    if (res >= 0)
         l->on_accept(l, res);
     else if (!l->closing && (res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM))
         back_off(l, -res);
     // Others concern a connection that is gone already (ECONNABORTED and its kin).
     if (flags & OP_MORE)
         return;
-    if (l->closing)
+    if (l->closing && !l->lingering)
         finish_close(l);
-    else
+    else if (res >= 0 || !l->closing) // out of descriptors: the last look tries once more
         accept_arm(l);
 }
 
@@ -115,8 +140,13 @@ static void on_resume_timer(struct timer *t, uint64_t now_ns)
 
 static void on_close_timer(struct timer *t, uint64_t now_ns)
 {
+    struct listener *l = container_of(t, struct listener, resume);
     (void)now_ns;
-    finish_close(container_of(t, struct listener, resume));
+    l->lingering = false;
+    if (l->accept.inflight)
+        ring_cancel(&l->worker->ring, &l->accept);
+    else
+        finish_close(l);
 }
 
 void listener_start(struct listener *l, struct worker *w, int fd)
@@ -124,7 +154,7 @@ void listener_start(struct listener *l, struct worker *w, int fd)
     l->worker = w;
     l->fd = fd;
     l->accept = (struct op){.done = on_accepted};
-    l->paused = l->closing = false;
+    l->paused = l->closing = l->lingering = false;
     timer_init(&l->resume, on_resume_timer);
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
@@ -157,17 +187,19 @@ void listener_resume(struct listener *l)
     accept_arm(l);
 }
 
-void listener_close(struct listener *l)
+// on_closed never comes from inside this call.
+void listener_close(struct listener *l, uint64_t linger_ns)
 {
-    if (l->closing)
+    if (l->closing && (!l->lingering || linger_ns > 0))
         return;
-    l->closing = true;
     timer_cancel(&l->worker->timers, &l->resume);
-    if (l->accept.inflight) {
-        ring_cancel(&l->worker->ring, &l->accept);
-        return;
+    if (!l->closing) {
+        if (l->addr.sa.sa_family != AF_UNIX)
+            drop_new_handshakes(l->fd);
+        timer_init(&l->resume, on_close_timer);
+        l->closing = l->lingering = true;
+        l->paused = false;
+        accept_arm(l);
     }
-    // on_closed never comes from inside this call.
-    timer_init(&l->resume, on_close_timer);
-    timer_arm(&l->worker->timers, &l->resume, l->worker->now_ns);
+    timer_arm(&l->worker->timers, &l->resume, l->worker->now_ns + linger_ns);
 }

@@ -8,6 +8,9 @@
 
 struct worker;
 
+// Long enough for a handshake that has begun to end, with most clients; a drain takes no less.
+#define LISTENER_LINGER_NS (100 * NS_PER_MS)
+
 struct listener {
     struct worker *worker;
     int fd;           // -1 = closed
@@ -18,6 +21,7 @@ struct listener {
     void (*on_closed)(struct listener *l); // after listener_close, nothing in flight any more
     void *owner;
     bool paused, closing;
+    bool lingering; // closing, and still accepting
 };
 
 // Opens, binds (SO_REUSEADDR, SO_REUSEPORT), listens; no completion before listener_start.
@@ -28,4 +32,7 @@ const char *listener_explain(int error);
 void listener_start(struct listener *l, struct worker *w, int fd);
 void listener_pause(struct listener *l);
 void listener_resume(struct listener *l);
-void listener_close(struct listener *l);
+// No new connection is begun from here on; those that are in the kernel's queue, or whose handshake
+// ends within linger_ns, are accepted still, even by a listener that was paused. Then the socket is
+// closed, and on_closed follows. Called again with 0 it ends a lingering.
+void listener_close(struct listener *l, uint64_t linger_ns);

@@ -51,6 +51,8 @@ int ring_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 int ring_bind_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog);
 int ring_getsockname(int fd, struct sockaddr_storage *addr, socklen_t *len);
 int ring_getpeername(int fd, struct sockaddr_storage *addr, socklen_t *len);
+// One connection that waits, non-blocking, close-on-exec; -EAGAIN: none does; -errno.
+int ring_accept(int listen_fd);
 void ring_shutdown(int fd, int how);
 void ring_close(int fd); // only with no operation in flight on it
 

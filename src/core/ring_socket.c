@@ -35,6 +35,11 @@ int ring_getpeername(int fd, struct sockaddr_storage *addr, socklen_t *len)
     return result(getpeername(fd, (struct sockaddr *)addr, len));
 }
 
+int ring_accept(int listen_fd)
+{
+    return result(accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
 void ring_shutdown(int fd, int how)
 {
     shutdown(fd, how);

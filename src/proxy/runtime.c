@@ -418,7 +418,10 @@ void runtime_drain(struct runtime *rt)
 
 bool runtime_drained(const struct runtime *rt)
 {
-    return runtime_counter(rt, COUNTER_downstream_cx_active) == 0;
+    for (uint32_t i = 0; i < rt->listener_count; i++)
+        if (atomic_load_explicit(&rt->listeners[i]->holders, memory_order_acquire))
+            return false;
+    return true;
 }
 
 void runtime_stop(struct runtime *rt)

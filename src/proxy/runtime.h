@@ -100,7 +100,7 @@ enum err runtime_load(struct runtime *rt, struct findings *out) must_use;
 void runtime_reclaim(struct runtime *rt); // frees snapshots nobody reads any more; call regularly
 void runtime_watch_memory(struct runtime *rt);  // measures, sheds load; some times a second
 void runtime_drain(struct runtime *rt);         // stops accepting, ends keep-alive
-bool runtime_drained(const struct runtime *rt); // no client connection is left
+bool runtime_drained(const struct runtime *rt); // no listener and no client connection is left
 void runtime_stop(struct runtime *rt);          // stops and joins the workers, frees everything
 
 // The sum over all workers; any thread.

@@ -192,7 +192,7 @@ static void on_connection_closed(void *owner, struct worker *w)
 static void on_accept(struct listener *core, int fd)
 {
     struct proxy_listener *l = core->owner;
-    if (!admit(l))
+    if (l->pw->stopping || !admit(l))
         ring_close(fd);
     else if (h1_server_accept(&l->pw->worker, &l->pw->servers, &l->server_cfg, fd))
         l->connections++;
@@ -239,7 +239,7 @@ void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd,
 static void drain_listener(struct proxy_listener *l)
 {
     l->server_cfg.draining = true;
-    listener_close(&l->listener);
+    listener_close(&l->listener, LISTENER_LINGER_NS);
     h1_server_drain(&l->pw->servers, &l->server_cfg, H1_SERVER_DRAIN_GRACE_NS);
 }
 
@@ -267,6 +267,12 @@ void runtime_worker_drain(struct proxy_worker *pw)
 
 // ---- end
 
+static void close_listeners(struct proxy_worker *pw)
+{
+    list_for_each_safe (n, tmp, &pw->listeners)
+        listener_close(&container_of(n, struct proxy_listener, link)->listener, 0);
+}
+
 // Called each turn once the worker is to stop; true when nothing is left in flight.
 bool runtime_worker_on_stop(struct worker *w)
 {
@@ -274,6 +280,7 @@ bool runtime_worker_on_stop(struct worker *w)
     if (!pw->stopping) {
         pw->stopping = true;
         runtime_worker_drain(pw);
+        close_listeners(pw);
         h1_server_close_all(&pw->servers, NULL);
         struct map_entry *e;
         for (uint32_t i = 0; map_next(&pw->clusters_by_name, &i, &e);)

@@ -1,4 +1,5 @@
 """What an operator sees and does: readiness, metrics, listings, logs, the drain, the command line."""
+import contextlib
 import json
 import re
 import signal
@@ -271,6 +272,54 @@ def test_drain(serve, docs, upstream):
         assert (response.status, response.body) == (200, b"late")
         assert response.header("connection") == "close"
         busy.expect_close()
+    assert gateway.wait_exit(10) == 0
+    gateway.check_log()
+
+
+def test_drain_waits_for_requests_on_their_way(serve, docs):
+    """Who sends one as SIGTERM comes, on a kept or a fresh connection, has its answer and the news."""
+    gateway = serve(*docs)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(gateway.client()) for _ in range(40)]
+        for client in clients[::2]:
+            assert client.roundtrip("/none", host="shop.test").status == 404
+        gateway.wait_metric("downstream_cx_active", len(clients))
+        gateway.signal(signal.SIGTERM)
+        answers = [client.roundtrip("/app", host="shop.test") for client in clients]
+        assert [a.status for a in answers] == [200] * len(clients)
+        assert answers[-1].header("connection") == "close"
+    assert gateway.wait_exit(10) == 0
+    gateway.check_log()
+
+
+def test_drain_loses_nothing_under_load(serve, docs):
+    """Clients that go on connecting: each is answered or refused, none is accepted and forgotten."""
+    gateway = serve(*docs)
+    served, bad = [0] * 6, []
+
+    def go_on(number):
+        try:
+            while True:
+                try:
+                    client = gateway.client()
+                except ConnectionRefusedError:
+                    return
+                with client:
+                    client.send(request("/app", host="shop.test"))
+                    if client.response().status != 200:
+                        bad.append("not 200")
+                served[number] += 1
+        except Exception as e:  # noqa: BLE001 - whatever it is, it is the result
+            bad.append(e)
+
+    threads = [threading.Thread(target=go_on, args=(n,), daemon=True) for n in range(len(served))]
+    for t in threads:
+        t.start()
+    eventually(lambda: min(served) > 20 or bad, 20)
+    gateway.signal(signal.SIGTERM)
+    for t in threads:
+        t.join(10)
+    assert not bad, bad[:3]
     assert gateway.wait_exit(10) == 0
     gateway.check_log()
 

@@ -222,7 +222,7 @@ static struct sim_socket *find_listener(const struct addr *to)
     uint32_t start = rng_below(sim_rng(), SIM_SOCKETS);
     for (uint32_t i = 0; i < SIM_SOCKETS; i++) {
         struct sim_socket *s = &sockets[(start + i) % SIM_SOCKETS];
-        if (s->used && s->listening && addr_eq(&s->addr, to))
+        if (s->used && s->listening && !s->deaf && addr_eq(&s->addr, to))
             return s;
     }
     return NULL;
@@ -280,6 +280,8 @@ int ring_setsockopt(int fd, int level, int name, const void *value, socklen_t le
     (void)len;
     if (level == SOL_SOCKET && name == SO_LINGER)
         sim_socket(fd)->hard_close = ((const struct linger *)value)->l_onoff;
+    if (level == SOL_SOCKET && name == SO_ATTACH_FILTER)
+        sim_socket(fd)->deaf = true;
     return 0;
 }
 
@@ -300,6 +302,11 @@ int ring_getsockname(int fd, struct sockaddr_storage *addr, socklen_t *len)
 int ring_getpeername(int fd, struct sockaddr_storage *addr, socklen_t *len)
 {
     return name_out(&sim_socket(fd)->peer_addr, addr, len);
+}
+
+int ring_accept(int listen_fd)
+{
+    return sim_accept(listen_fd);
 }
 
 void ring_shutdown(int fd, int how)

@@ -13,6 +13,7 @@ struct sim_socket {
     bool fin_out;                      // sent
     bool reset;                        // by the peer
     bool hard_close;                   // SO_LINGER 0
+    bool deaf;                         // a listener that takes no further connection
     int peer;                          // index, -1 = gone
     char *in;                          // received, not yet read: in_len bytes from in_start on
     uint32_t in_start, in_len, in_cap; // in_cap varies, so that windows of all sizes happen

@@ -382,7 +382,7 @@ static bool run_seed(uint64_t seed)
         return false;
     }
     g.violent = false;
-    listener_close(&g.l);
+    listener_close(&g.l, sim_chance(500) ? 0 : rng_below(sim_rng(), 20) * NS_PER_MS);
     sim_run(&g.w, listener_gone, NULL, 10 * NS_PER_S);
     worker_request_stop(&g.w);
     while (worker_turn(&g.w))

@@ -6,6 +6,7 @@
 #include "test.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -77,8 +78,12 @@ static void on_closed(struct tcp *t)
     conn_of(t)->closes++;
 }
 
-static const struct tcp_events events = {.on_data = on_data, .on_eof = on_eof, .on_sent = on_sent, .on_error = on_error,
-                                         .on_connected = on_connected, .on_closed = on_closed};
+static const struct tcp_events events = {.on_data = on_data,
+                                         .on_eof = on_eof,
+                                         .on_sent = on_sent,
+                                         .on_error = on_error,
+                                         .on_connected = on_connected,
+                                         .on_closed = on_closed};
 
 static void on_accept(struct listener *l, int fd)
 {
@@ -133,15 +138,15 @@ static void turn(void)
     worker_turn(&w);
 }
 
-#define UNTIL(cond)                                                                                \
-    for (int tries_ = 0; tries_ < 2000 && !(cond); tries_++)                                       \
+#define UNTIL(cond)                                          \
+    for (int tries_ = 0; tries_ < 2000 && !(cond); tries_++) \
     turn()
 
 static void tear_down(void)
 {
     tcp_close(&server.t);
     tcp_close(&client.t);
-    listener_close(&listener);
+    listener_close(&listener, 0);
     UNTIL(listener_closed && server.closes && client.closes);
     EXPECT(listener_closed);
     EXPECT_EQ(server.closes, 1);
@@ -181,7 +186,8 @@ static void fill(char *buf, size_t len, uint8_t first)
 
 TEST(tcp_size_of_a_connection)
 {
-    printf("  sizeof(struct tcp) = %zu, struct worker = %zu\n", sizeof(struct tcp), sizeof(struct worker));
+    printf("  sizeof(struct tcp) = %zu, struct worker = %zu\n", sizeof(struct tcp),
+           sizeof(struct worker));
     EXPECT(sizeof(struct tcp) <= 384);
 }
 
@@ -318,7 +324,7 @@ TEST(tcp_pause_stops_and_resume_goes_on)
         turn();
     EXPECT_EQ(server.received, 0);
     tcp_resume(&server.t);
-    tcp_pause(&server.t); // while the receive is queued
+    tcp_pause(&server.t);  // while the receive is queued
     tcp_resume(&server.t); // and while its cancellation is
     UNTIL(server.received == sent);
     EXPECT_EQ(server.received, sent);
@@ -376,7 +382,7 @@ TEST(tcp_close_flush_lingers_so_that_the_answer_arrives)
         turn();
     }
     EXPECT_EQ(got, 100000);
-    EXPECT_EQ(n, 0); // FIN, no RST
+    EXPECT_EQ(n, 0);             // FIN, no RST
     EXPECT_EQ(server.closes, 0); // lingers
     close(fd);
     UNTIL(server.closes);
@@ -452,13 +458,49 @@ TEST(listener_pauses_and_resumes)
     tear_down();
 }
 
+TEST(listener_that_closes_accepts_what_waits)
+{
+    REQUIRE(set_up(16));
+    listener_pause(&listener);
+    UNTIL(!listener.accept.inflight);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    EXPECT(connect(fd, &listener.addr.sa, listener.addr.len) == 0); // waits in the kernel's queue
+    listener_close(&listener, 0);
+    UNTIL(listener_closed);
+    EXPECT(server.t.fd >= 0);
+    close(fd);
+    no_client();
+    tear_down();
+}
+
+TEST(listener_that_lingers_begins_no_connection)
+{
+    REQUIRE(set_up(16));
+    listener_close(&listener, 3600 * NS_PER_S);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    EXPECT(connect(fd, &listener.addr.sa, listener.addr.len) < 0 && errno == EINPROGRESS);
+    for (int i = 0; i < 5; i++)
+        turn();
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    EXPECT(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+           info.tcpi_state == TCP_SYN_SENT);
+    EXPECT(!listener_closed && server.t.fd < 0);
+    listener_close(&listener, 0); // the wait is cut short
+    UNTIL(listener_closed);
+    EXPECT(listener_closed);
+    close(fd);
+    no_client();
+    tear_down();
+}
+
 // Its close waits for a timer then, which a pause must not take away.
 TEST(listener_paused_again_while_it_closes_still_closes)
 {
     REQUIRE(set_up(16));
     listener_pause(&listener);
     UNTIL(!listener.accept.inflight);
-    listener_close(&listener);
+    listener_close(&listener, 0);
     listener_pause(&listener);
     UNTIL(listener_closed);
     EXPECT(listener_closed);
@@ -535,7 +577,8 @@ static void mask_input(struct tcp_filter *f, const struct slice *data, const uin
                        uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < data[i].len && !(f->tcp->flags & (TCP_BROKEN | TCP_CLOSE_STARTED)); k++)
+        for (size_t k = 0; k < data[i].len && !(f->tcp->flags & (TCP_BROKEN | TCP_CLOSE_STARTED));
+             k++)
             mask_byte(container_of(f, struct mask, f), data[i].ptr[k]);
         bufring_put(&f->tcp->worker->bufs, bids[i]);
     }
