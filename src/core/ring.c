@@ -10,7 +10,6 @@
 #include "core/ring_kernel.h"
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #define DRAIN_BATCH 256
@@ -22,15 +21,6 @@
 #define SETUP_FLAGS                                                                      \
     (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED | \
      IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP)
-
-static bool kernel_at_least(unsigned major, unsigned minor)
-{
-    struct utsname u;
-    unsigned have_major = 0, have_minor = 0;
-    if (uname(&u) < 0 || sscanf(u.release, "%u.%u", &have_major, &have_minor) != 2)
-        return false;
-    return have_major > major || (have_major == major && have_minor >= minor);
-}
 
 static int queue_init(struct io_uring *u, uint32_t entries, uint32_t cq_entries)
 {
@@ -56,7 +46,7 @@ enum err ring_init(struct ring *r, uint32_t entries, uint32_t cq_entries)
         errno = -rc;
         return ERR_IO;
     }
-    k->recv_turn_bytes = kernel_at_least(6, 17) ? RECV_TURN_BYTES : 0;
+    k->recv_turn_bytes = ring_probe_kernel(6, 17) ? RECV_TURN_BYTES : 0;
     r->impl = k;
     struct bundle_probe probe;
     ring_probe_bundles(&probe);

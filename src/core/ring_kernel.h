@@ -17,3 +17,5 @@ struct bundle_probe {
     bool eof_consumes; // the completion at the end of a stream takes a buffer out of the ring
 };
 void ring_probe_bundles(struct bundle_probe *out);
+// For what only its version tells: the running kernel is this one or a later one.
+bool ring_probe_kernel(unsigned major, unsigned minor);

@@ -99,7 +99,7 @@ void ring_probe_bundles(struct bundle_probe *out)
     *out = bundles;
 }
 
-static bool kernel_at_least(unsigned major, unsigned minor)
+bool ring_probe_kernel(unsigned major, unsigned minor)
 {
     struct utsname u;
     unsigned a = 0, b = 0;
@@ -185,6 +185,6 @@ void ring_probe(struct ring_features *out)
     io_uring_queue_exit(&u);
     ring_probe_bundles(&b);
     out->recv_bundle = b.works;
-    out->multishot_recv_limit = kernel_at_least(6, 17);
+    out->multishot_recv_limit = ring_probe_kernel(6, 17);
     out->missing = missing_of(out);
 }
