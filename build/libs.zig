@@ -11,17 +11,20 @@ pub const Libs = struct {
     nghttp3: ctx.Library,
 
     /// Optimised in every mode and not instrumented: one build serves releases, tests and
-    /// sanitizers, which are after our own mistakes.
+    /// sanitizers, which are after our own mistakes. Fuzzing finds its way by what it sees covered,
+    /// hence the two that read what a fuzz target is given are built for it once more.
     pub fn build(own: ctx.Context) Libs {
         var c = own;
         c.sanitize = .none;
-        if (!own.fuzz) c.optimize = .fast;
+        c.optimize = .fast;
+        const read = c;
+        c.fuzz = false;
         const boringssl = @import("boringssl.zig").build(c);
         return .{
             .liburing = @import("liburing.zig").build(c),
-            .libyaml = @import("libyaml.zig").build(c),
+            .libyaml = @import("libyaml.zig").build(read),
             .boringssl = boringssl,
-            .re2 = @import("re2.zig").build(c),
+            .re2 = @import("re2.zig").build(read),
             .ngtcp2 = @import("ngtcp2.zig").build(c, boringssl),
             .nghttp2 = @import("nghttp2.zig").build(c),
             .nghttp3 = @import("nghttp3.zig").build(c),
