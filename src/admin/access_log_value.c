@@ -268,14 +268,16 @@ static void read_upstream_cluster(const struct log_value *v, const struct exchan
         words(r, px->cluster->name);
     else if (px->target)
         words(r, px->target->cluster_name);
+    else
+        words(r, px->kept.cluster_name);
 }
 
 static void read_route_name(const struct log_value *v, const struct exchange *x,
                             struct log_result *r)
 {
+    const struct proxy_exchange *px = proxy_of(x);
     (void)v;
-    if (proxy_of(x)->route)
-        words(r, proxy_of(x)->route->name);
+    words(r, px->route ? px->route->name : px->kept.route_name);
 }
 
 static void read_attempts(const struct log_value *v, const struct exchange *x, struct log_result *r)

@@ -10,7 +10,6 @@
 
 #define IDLE_MS 1000
 #define MEMORY_MS 100 // while there is a limit on memory
-#define RECLAIM_MS 20 // while an old snapshot is still in use
 #define DRAIN_MS 20
 #define FINDINGS_LOGGED 100
 #define DISTURBED_MAX 5 // then what was read is taken as it is: somebody never stops writing
@@ -211,10 +210,9 @@ static void follow_documents(struct control *c)
 static int wait_ms(const struct control *c)
 {
     const struct runtime *rt = c->cfg.runtime;
-    int limit = c->ending                              ? DRAIN_MS
-                : rt->retired                          ? RECLAIM_MS
-                : atomic_load(&rt->memory_limit_bytes) ? MEMORY_MS
-                                                       : IDLE_MS;
+    int limit = c->ending ? DRAIN_MS : atomic_load(&rt->memory_limit_bytes) ? MEMORY_MS : IDLE_MS;
+    if (rt->retired && (int)rt->reclaim_wait_ms < limit)
+        limit = (int)rt->reclaim_wait_ms;
     return watch_wait_ms(c->cfg.watch, now_ms(), limit);
 }
 

@@ -18,18 +18,24 @@ static void record(struct stat_entry *e, const struct exchange *x)
 static struct stat_entry *listener_entry(const struct proxy_exchange *px)
 {
     const struct listener_config *l = px->listener_cfg;
+    if (!px->snapshot)
+        return px->kept.listener;
     return l ? stat_get(px->pw->stats, px->snapshot->listener_stats[l->stat_id]) : NULL;
 }
 
 static struct stat_entry *cluster_entry(const struct proxy_exchange *px)
 {
     const struct cluster_config *c = px->cluster;
+    if (!px->snapshot)
+        return px->kept.cluster;
     return c ? stat_get(px->pw->stats, px->snapshot->cluster_stats[c->index]) : NULL;
 }
 
 static struct stat_entry *route_entry(const struct proxy_exchange *px)
 {
     const struct route *r = px->route;
+    if (!px->snapshot)
+        return px->kept.route;
     return r ? stat_get(px->pw->stats, px->snapshot->route_stats[r->stat_id]) : NULL;
 }
 
@@ -48,9 +54,32 @@ void proxy_count_forward(struct exchange *x)
         counter_add(&e->rq_active, 1);
 }
 
+static struct stat_entry *hold(struct stat_entry *e)
+{
+    if (e)
+        stat_hold(e);
+    return e;
+}
+
+void proxy_count_keep(struct exchange *x)
+{
+    struct proxy_exchange *px = proxy_of(x);
+    px->kept.listener = hold(listener_entry(px));
+    px->kept.route = hold(route_entry(px));
+    px->kept.cluster = hold(cluster_entry(px));
+}
+
+static void let_go(struct proxy_kept *k)
+{
+    struct stat_entry *all[] = {k->listener, k->route, k->cluster};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (all[i])
+            stat_release(all[i]);
+}
+
 void proxy_count_end(struct exchange *x)
 {
-    const struct proxy_exchange *px = proxy_of(x);
+    struct proxy_exchange *px = proxy_of(x);
     struct stat_entry *e = listener_entry(px);
     uint32_t retries = px->attempts > 1 ? px->attempts - 1 : 0;
     if (e) {
@@ -66,6 +95,8 @@ void proxy_count_end(struct exchange *x)
         counter_add(&e->rq_retry, retries);
         counter_add(&e->rq_active, (uint64_t)-1);
     }
+    if (!px->snapshot)
+        let_go(&px->kept);
     worker_count_n(x->worker, downstream_rq_active, (uint64_t)-1);
 }
 

@@ -5,11 +5,18 @@
 #include "proto/exchange.h"
 #include "proxy/runtime.h"
 
+// What a tunnel has left of its snapshot (tunnel.c).
+struct proxy_kept {
+    struct stat_entry *listener, *route, *cluster; // held; NULL: none
+    struct slice cluster_name, route_name;
+};
+
 struct proxy_exchange { // behind the exchange, in its block
     struct exchange *x;
     struct proxy_worker *pw;
     struct proxy_listener *listener;
-    struct snapshot *snapshot; // pinned
+    // Pinned. NULL once a tunnel has let it go, and with it what points into it.
+    struct snapshot *snapshot;
     const struct listener_config *listener_cfg;
     const struct route *route; // NULL: none matched
     const struct route_target *target;
@@ -31,6 +38,7 @@ struct proxy_exchange { // behind the exchange, in its block
     enum reset_reason last_reset;
     struct slice original_path, original_authority; // for the access log: as received
     struct slice request_id;
+    struct proxy_kept kept;
 };
 
 struct proxy_listener { // of one worker

@@ -25,6 +25,9 @@ void proxy_response_head(struct exchange *x, bool end);
 void proxy_response_data(struct exchange *x, struct chunk c, bool end);
 void proxy_response_trailers(struct exchange *x);
 void proxy_downstream_writable(struct exchange *x);
+void proxy_release_snapshot(struct exchange *x); // unless it has been already
+// tunnel.c
+void proxy_tunnel_let_go(struct exchange *x); // of its snapshot
 // local_reply.c: answers by itself; the exchange may be gone when these return.
 void proxy_reply(struct exchange *x, uint32_t status, struct slice body, uint32_t flag,
                  const char *details);
@@ -33,6 +36,8 @@ void proxy_reply_direct(struct exchange *x);
 // count.c: statistics
 void proxy_count_begin(struct exchange *x);   // its listener is known
 void proxy_count_forward(struct exchange *x); // px->cluster has been chosen
+// The names it counts for stay its own until proxy_count_end, though its snapshot is let go.
+void proxy_count_keep(struct exchange *x);
 void proxy_count_end(struct exchange *x);
 void proxy_count_refused(struct exchange *x); // instead of the three
 // headers.c

@@ -25,6 +25,7 @@ static void start_tunnel(struct exchange *x)
     x->down->ops->send_head(x->down, &x->response, false);
     if (!x->down)
         return;
+    proxy_tunnel_let_go(x);
     x->request_ended = false;
     x->up->ops->tunnel(x->up);
     x->down->ops->tunnel(x->down);
@@ -107,6 +108,16 @@ void proxy_downstream_writable(struct exchange *x)
 
 // ---- the end
 
+void proxy_release_snapshot(struct exchange *x)
+{
+    struct proxy_exchange *px = proxy_of(x);
+    if (!px->snapshot)
+        return;
+    worker_count_n(x->worker, snapshot_pins, (uint64_t)-1);
+    snapshot_unpin(px->snapshot, px->pw->worker.cfg.id);
+    px->snapshot = NULL;
+}
+
 static void finish(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
@@ -121,8 +132,7 @@ static void finish(struct exchange *x)
     bufq_clear(&px->held);
     if (x->tunnel)
         worker_count_n(x->worker, tunnel_active, (uint64_t)-1);
-    worker_count_n(x->worker, snapshot_pins, (uint64_t)-1);
-    snapshot_unpin(px->snapshot, px->pw->worker.cfg.id);
+    proxy_release_snapshot(x);
 }
 
 static void response_sent(struct exchange *x)

@@ -15,6 +15,9 @@
 #include <sys/resource.h>
 
 #define BACKLOG 4096
+// A snapshot that is replaced is let go at once as a rule; a long request may hold it for hours.
+#define RECLAIM_FIRST_MS 20
+#define RECLAIM_LAST_MS 1000
 
 // ---- messages to a worker
 
@@ -348,6 +351,7 @@ static void publish(struct runtime *rt, struct snapshot *s)
         old->retire_epoch = rcu_advance(&rt->rcu);
         old->next_retired = rt->retired;
         rt->retired = old;
+        rt->reclaim_wait_ms = 0;
     }
     atomic_fetch_add(&rt->snapshots_alive, 1);
     tell_all(rt, TASK_WAKE, 0);
@@ -383,6 +387,15 @@ enum err runtime_load(struct runtime *rt, struct findings *out)
     return ok ? OK : ERR_INVALID;
 }
 
+static bool stat_held(void *runtime, uint32_t id)
+{
+    struct runtime *rt = runtime;
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        if (stat_is_held(rt->workers[i]->stats, id))
+            return true;
+    return false;
+}
+
 static void forget_stat(void *runtime, uint32_t id)
 {
     struct runtime *rt = runtime;
@@ -393,6 +406,9 @@ static void forget_stat(void *runtime, uint32_t id)
 void runtime_reclaim(struct runtime *rt)
 {
     struct snapshot **at = &rt->retired;
+    rt->reclaim_wait_ms = rt->reclaim_wait_ms ? rt->reclaim_wait_ms * 2 : RECLAIM_FIRST_MS;
+    if (rt->reclaim_wait_ms > RECLAIM_LAST_MS)
+        rt->reclaim_wait_ms = RECLAIM_LAST_MS;
     while (*at) {
         struct snapshot *s = *at;
         if (rcu_passed(&rt->rcu, s->retire_epoch) && !snapshot_pinned(s, rt->worker_count)) {
@@ -404,7 +420,7 @@ void runtime_reclaim(struct runtime *rt)
         }
     }
     if (!rt->retired)
-        stat_registry_collect(&rt->stats, forget_stat, rt);
+        stat_registry_collect(&rt->stats, stat_held, forget_stat, rt);
 }
 
 // ---- end

@@ -71,6 +71,7 @@ struct runtime {
     struct rcu rcu;
     _Atomic(struct snapshot *) current; // NULL until the first one
     struct snapshot *retired;           // waiting for readers and pins
+    uint32_t reclaim_wait_ms;           // until the next look at them, longer each time
     struct stat_registry stats;
     struct proxy_worker **workers;
     uint32_t worker_count;

@@ -78,17 +78,21 @@ bool stat_current(const struct stat_registry *r, uint32_t id)
     return r->names[id].name.ptr && r->names[id].seen == r->epoch;
 }
 
-void stat_registry_collect(struct stat_registry *r, void (*forget)(void *arg, uint32_t id),
-                           void *arg)
+void stat_registry_collect(struct stat_registry *r, bool (*held)(void *arg, uint32_t id),
+                           void (*forget)(void *arg, uint32_t id), void *arg)
 {
     if (r->collected == r->epoch)
         return;
-    r->collected = r->epoch;
+    bool all = true;
     pthread_mutex_lock(&r->lock);
     for (uint32_t i = 0; i < r->count; i++) {
         struct stat_name *n = &r->names[i];
         if (!n->name.ptr || n->seen == r->epoch)
             continue;
+        if (held(arg, i)) {
+            all = false;
+            continue;
+        }
         char *key = (char *)(uintptr_t)(n->name.ptr - 1);
         map_remove(&r->by_name, (struct slice){key, n->name.len + 1});
         free(key);
@@ -97,6 +101,8 @@ void stat_registry_collect(struct stat_registry *r, void (*forget)(void *arg, ui
         r->free_ids[r->free_count++] = i;
     }
     pthread_mutex_unlock(&r->lock);
+    if (all)
+        r->collected = r->epoch;
 }
 
 struct stat_table *stat_table_create(void)
@@ -128,6 +134,25 @@ struct stat_entry *stat_get(struct stat_table *t, uint32_t id)
         atomic_store_explicit(&t->chunks[chunk], e, memory_order_release);
     }
     return &e[id % STAT_CHUNK];
+}
+
+// Before its snapshot is unpinned, with release: who has seen that sees this.
+void stat_hold(struct stat_entry *e)
+{
+    counter_add(&e->held, 1);
+}
+
+void stat_release(struct stat_entry *e)
+{
+    uint64_t held = counter_read(&e->held);
+    check(held > 0);
+    atomic_store_explicit(&e->held.v, held - 1, memory_order_release);
+}
+
+bool stat_is_held(const struct stat_table *t, uint32_t id)
+{
+    const struct stat_entry *e = stat_peek(t, id);
+    return e && atomic_load_explicit(&e->held.v, memory_order_acquire) > 0;
 }
 
 void stat_clear(struct stat_table *t, uint32_t id)

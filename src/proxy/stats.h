@@ -18,6 +18,7 @@ struct stat_entry { // written by one worker
     struct counter flag[RESPONSE_FLAG_COUNT];
     struct counter request_bytes, response_bytes; // of bodies
     struct histogram latency;                     // request begun -> response complete
+    struct counter held; // by exchanges that count here and pin no snapshot
 };
 
 #define STAT_CHUNK 64u
@@ -47,14 +48,19 @@ void stat_registry_begin(struct stat_registry *r);
 uint32_t stat_register(struct stat_registry *r, enum stat_kind kind, struct slice name);
 // Of the configuration registered last.
 bool stat_current(const struct stat_registry *r, uint32_t id);
-// Frees the names that only earlier configurations had, once none of those is in use any more;
-// `forget` clears their counters in every worker's table. Their numbers are given out again.
-void stat_registry_collect(struct stat_registry *r, void (*forget)(void *arg, uint32_t id),
-                           void *arg);
+// Frees the names that only earlier configurations had, once none of those is in use any more, but
+// for those that are `held`; `forget` clears their counters in every worker's table. Their numbers
+// are given out again.
+void stat_registry_collect(struct stat_registry *r, bool (*held)(void *arg, uint32_t id),
+                           void (*forget)(void *arg, uint32_t id), void *arg);
 struct stat_table *stat_table_create(void);
 void stat_table_destroy(struct stat_table *t);
 // The worker's own entry; the chunk is allocated on first use. NULL past the end of the table.
 struct stat_entry *stat_get(struct stat_table *t, uint32_t id);
+// The number stays its name's until then, whatever the configuration. The worker whose entry it is.
+void stat_hold(struct stat_entry *e);
+void stat_release(struct stat_entry *e); // nothing is counted by the holder after this
+bool stat_is_held(const struct stat_table *t, uint32_t id); // any thread
 // Any thread, while no worker counts behind that number.
 void stat_clear(struct stat_table *t, uint32_t id);
 // Reader side: NULL when this worker never touched it.

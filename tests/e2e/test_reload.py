@@ -322,3 +322,39 @@ def test_the_drain_time_of_a_removed_listener_ends(serve, upstream):
         busy.expect_close()
     held.set()
     gateway.wait_idle()
+
+
+UPGRADE = [("connection", "Upgrade"), ("upgrade", "websocket")]
+
+
+def test_a_tunnel_does_not_keep_its_configuration(serve, upstream):
+    """While it is open, old snapshots are freed, its own included; its log line and its counts are
+    those it began with, though route and cluster have gone since."""
+    def handler(connection, _seen):
+        connection.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n"
+                        b"upgrade: websocket\r\n\r\n")
+        while True:
+            connection.send(connection.exactly(4))
+
+    upstream.handler = handler
+    edits = {"request": {"set": {"x-to": "an upstream"}}, "response": {"set": {"x-generation": "first"}}}
+    gateway = serve(
+        d.gateway(), d.virtual_service(d.rule(name="way-in", headers=edits, rewrite={"authority": "inner.test"})),
+        *d.backend(upstream.port), env={"MALLOC_PERTURB_": "165"}, args=[
+            "--access-log", "-", "--access-log-format",
+            "%ROUTE_NAME% %UPSTREAM_CLUSTER% %REQ(:AUTHORITY)% %REQ(X-TO)% %RESP(X-GENERATION)% "
+            "%RESPONSE_CODE% %BYTES_RECEIVED% %BYTES_SENT%"])
+    with gateway.client() as client:
+        client.send(request("/app", headers=UPGRADE))
+        assert client.response().status == 101
+        for i in range(3):
+            gateway.file.write_text(d.text(d.gateway(), saying(f"word {i}", name=f"vs{i}")))
+            eventually(lambda: gateway.fetch("/").body.decode() == f"word {i}", LIVE)
+        gateway.wait_metric("snapshots_alive", 1)
+        assert gateway.metric("tunnel_active") == 1
+        assert gateway.metric("snapshot_pins") == 0
+        client.send(b"ping")
+        assert client.exactly(4) == b"ping"
+    assert gateway.out.wait("^way-in outbound\\|8080\\|\\|app.default.svc.cluster.local inner.test "
+                            "an upstream first 101 4 4$", 5), gateway.out.lines
+    gateway.wait_idle()

@@ -32,6 +32,11 @@ TEST(stats_entries_are_made_on_first_use)
     stat_table_destroy(t);
 }
 
+static bool held(void *table, uint32_t id)
+{
+    return stat_is_held(table, id);
+}
+
 static void forget(void *table, uint32_t id)
 {
     stat_clear(table, id);
@@ -51,15 +56,37 @@ TEST(stats_of_names_that_are_gone_are_forgotten_and_their_numbers_used_again)
     EXPECT_EQ(stat_register(&r, STAT_ROUTE, SLICE("kept")), kept);
     EXPECT(stat_current(&r, kept) && !stat_current(&r, gone));
     EXPECT_EQ(counter_read(&stat_get(t, gone)->rq_total), 2); // somebody may still count
-    stat_registry_collect(&r, forget, t);
+    stat_registry_collect(&r, held, forget, t);
     EXPECT_EQ(counter_read(&stat_get(t, kept)->rq_total), 1);
     EXPECT_EQ(counter_read(&stat_get(t, gone)->rq_total), 0);
     stat_registry_begin(&r);
     EXPECT_EQ(stat_register(&r, STAT_CLUSTER, SLICE("new")), gone);
     EXPECT_EQ(r.names[gone].born, 3);
     EXPECT_EQ(r.count, 2);
-    stat_registry_collect(&r, forget, t); // "kept" goes
+    stat_registry_collect(&r, held, forget, t); // "kept" goes
     EXPECT_EQ(stat_register(&r, STAT_ROUTE, SLICE("kept")), kept);
+    stat_registry_fini(&r);
+    stat_table_destroy(t);
+}
+
+TEST(stats_of_a_name_that_is_held_stay_until_it_is_released)
+{
+    struct stat_registry r;
+    struct stat_table *t = stat_table_create();
+    stat_registry_init(&r);
+    stat_registry_begin(&r);
+    uint32_t gone = stat_register(&r, STAT_ROUTE, SLICE("gone"));
+    struct stat_entry *e = stat_get(t, gone);
+    counter_add(&e->rq_active, 1);
+    stat_hold(e);
+    stat_registry_begin(&r);
+    stat_registry_collect(&r, held, forget, t);
+    EXPECT_EQ(counter_read(&e->rq_active), 1);
+    EXPECT(stat_register(&r, STAT_ROUTE, SLICE("new")) != gone);
+    stat_release(e);
+    stat_registry_collect(&r, held, forget, t);
+    EXPECT_EQ(counter_read(&e->rq_active), 0);
+    EXPECT_EQ(stat_register(&r, STAT_ROUTE, SLICE("newer")), gone);
     stat_registry_fini(&r);
     stat_table_destroy(t);
 }
