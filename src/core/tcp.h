@@ -101,8 +101,8 @@ void tcp_open(struct tcp *t, int fd); // takes over fd (TCP_NODELAY is set), sta
 // on_connected or on_error follows. -errno when not even a socket could be had.
 int tcp_connect(struct tcp *t, const struct addr *to); // `to` must live until then
 // Output may be appended before on_connected; it is sent then.
-void tcp_pause(struct tcp *t); // stop receiving; bytes already in flight still arrive
-void tcp_resume(struct tcp *t);
+void tcp_pause(struct tcp *t);    // stop receiving; bytes already in flight still arrive
+void tcp_resume(struct tcp *t);   // either does nothing the second time
 void tcp_flush(struct tcp *t);    // output was appended to t->out: send at the end of this turn
 void tcp_shutdown(struct tcp *t); // FIN after what is queued
 void tcp_close(struct tcp *t);    // drops what is queued

@@ -35,6 +35,8 @@ void tcp_pause(struct tcp *t)
 // If the cancellation of a pause is still under way, its completion re-arms.
 void tcp_resume(struct tcp *t)
 {
+    if (!(t->flags & TCP_RECV_PAUSED))
+        return;
     t->flags &= ~TCP_RECV_PAUSED;
     tcp_recv_arm(t);
 }

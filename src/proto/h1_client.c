@@ -121,10 +121,7 @@ void h1_client_response_done(struct h1_client *c)
     }
     c->rx = CLIENT_RX_IDLE;
     c->tx = CLIENT_TX_IDLE;
-    if (c->paused) {
-        c->paused = false;
-        tcp_resume(&c->tcp);
-    }
+    tcp_resume(&c->tcp);
     c->events->idle(c, c->owner);
 }
 

@@ -33,7 +33,7 @@ struct h1_client {
     enum h1_client_rx rx;
     enum h1_client_tx tx;
     enum h1_framing tx_framing;
-    bool connected, keep_alive, paused;
+    bool connected, keep_alive;
     bool tx_failed; // output memory ran out: failed by the timer, not inside the call that sent
 };
 

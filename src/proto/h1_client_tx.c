@@ -108,20 +108,12 @@ static void reset(struct stream *st, enum reset_reason why)
 
 static void pause(struct stream *st)
 {
-    struct h1_client *c = client_of_stream(st);
-    if (!c->paused) {
-        c->paused = true;
-        tcp_pause(&c->tcp);
-    }
+    tcp_pause(&client_of_stream(st)->tcp);
 }
 
 static void resume(struct stream *st)
 {
-    struct h1_client *c = client_of_stream(st);
-    if (c->paused) {
-        c->paused = false;
-        tcp_resume(&c->tcp);
-    }
+    tcp_resume(&client_of_stream(st)->tcp);
 }
 
 static bool writable(const struct stream *st)

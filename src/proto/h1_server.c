@@ -158,14 +158,6 @@ static void release_exchange(struct h1_server *s)
     exchange_destroy(s->pools->exchanges, x);
 }
 
-static void read_on(struct h1_server *s)
-{
-    if (s->paused) {
-        s->paused = false;
-        tcp_resume(&s->tcp);
-    }
-}
-
 void h1_server_finish_if_done(struct h1_server *s)
 {
     struct exchange *x = s->stream.x;
@@ -173,7 +165,7 @@ void h1_server_finish_if_done(struct h1_server *s)
         return;
     bool complete = s->rx == SERVER_RX_DONE;
     if (!complete && s->keep_alive && s->rx != SERVER_RX_CLOSED) {
-        read_on(s); // the rest of the request is read and dropped first
+        tcp_resume(&s->tcp); // the rest of the request is read and dropped first
         return;
     }
     x->handler->response_sent(x);
@@ -184,7 +176,7 @@ void h1_server_finish_if_done(struct h1_server *s)
         return;
     }
     h1_server_set_rx(s, SERVER_RX_IDLE);
-    read_on(s);
+    tcp_resume(&s->tcp);
     if (s->next.bytes > 0)
         h1_server_next_request(s);
 }

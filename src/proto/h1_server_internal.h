@@ -42,7 +42,7 @@ struct h1_server {
     enum h1_server_rx rx;
     enum h1_server_tx tx;
     enum h1_framing tx_framing;
-    bool keep_alive, draining, paused, in_feed, again;
+    bool keep_alive, draining, in_feed, again;
     bool empty_line; // one has been skipped before the next request
     bool tx_failed;  // output memory ran out: aborted by the timer, not inside the call that sent
 };

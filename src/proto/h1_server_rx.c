@@ -249,10 +249,8 @@ static bool keep_for_later(struct h1_server *s, struct slice *in)
         return false;
     }
     *in = slice_from(*in, in->len);
-    if (s->next.bytes > NEXT_MAX && !s->paused) {
-        s->paused = true;
+    if (s->next.bytes > NEXT_MAX)
         tcp_pause(&s->tcp);
-    }
     return true;
 }
 

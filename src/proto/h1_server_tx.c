@@ -155,20 +155,12 @@ static void reset(struct stream *st, enum reset_reason why)
 
 static void pause(struct stream *st)
 {
-    struct h1_server *s = server_of_stream(st);
-    if (!s->paused) {
-        s->paused = true;
-        tcp_pause(&s->tcp);
-    }
+    tcp_pause(&server_of_stream(st)->tcp);
 }
 
 static void resume(struct stream *st)
 {
-    struct h1_server *s = server_of_stream(st);
-    if (s->paused) {
-        s->paused = false;
-        tcp_resume(&s->tcp);
-    }
+    tcp_resume(&server_of_stream(st)->tcp);
 }
 
 static bool writable(const struct stream *st)
