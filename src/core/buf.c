@@ -9,7 +9,7 @@
 #include "core/bufring.h"
 #include "core/check.h"
 
-enum entry_kind { ENTRY_OWN, ENTRY_BORROWED, ENTRY_STATIC };
+enum entry_kind { ENTRY_OWN, ENTRY_BORROWED };
 
 struct entry {
     const char *ptr;
@@ -165,15 +165,13 @@ bool bufq_append(struct bufq *q, struct slice bytes)
     return true;
 }
 
-static bool push_entry(struct bufq *q, struct slice bytes, uint16_t bid, enum entry_kind kind)
+static bool borrow(struct bufq *q, struct slice bytes, uint16_t bid)
 {
-    if (bytes.len == 0)
-        return true;
     check(bytes.len <= UINT32_MAX);
     struct chunk *c = chunk_for(q, 0);
     if (!c)
         return false;
-    *entry_at(c, c->end++) = (struct entry){bytes.ptr, (uint32_t)bytes.len, bid, kind};
+    *entry_at(c, c->end++) = (struct entry){bytes.ptr, (uint32_t)bytes.len, bid, ENTRY_BORROWED};
     q->bytes += bytes.len;
     return true;
 }
@@ -182,18 +180,10 @@ bool bufq_append_buffer(struct bufq *q, struct slice bytes, uint16_t bid)
 {
     bool copy = bytes.len <= BUF_COPY_MAX || bid == BUFRING_VOLATILE ||
                 (bufring_scarce(q->ring) && can_append(q, bytes.len));
-    bool ok = copy ? bufq_append(q, bytes) : push_entry(q, bytes, bid, ENTRY_BORROWED);
+    bool ok = copy ? bufq_append(q, bytes) : borrow(q, bytes, bid);
     if (copy || !ok)
         bufring_put(q->ring, bid);
     return ok;
-}
-
-bool bufq_append_static(struct bufq *q, struct slice bytes)
-{
-    // Copying a short run is cheaper than one more element for the kernel to walk.
-    if (bytes.len <= 256)
-        return bufq_append(q, bytes);
-    return push_entry(q, bytes, 0, ENTRY_STATIC);
 }
 
 uint32_t bufq_peek(const struct bufq *q, struct iovec *iov, uint32_t cap)

@@ -35,6 +35,5 @@ bool bufq_append(struct bufq *q, struct slice bytes); // copies
 // buffer returns at once; so are all when receive buffers are scarce, lest slow readers hold them,
 // and those of BUFRING_VOLATILE.
 bool bufq_append_buffer(struct bufq *q, struct slice bytes, uint16_t bid);
-bool bufq_append_static(struct bufq *q, struct slice bytes); // never freed, e.g. snapshot memory
 uint32_t bufq_peek(const struct bufq *q, struct iovec *iov, uint32_t cap); // from the front
 void bufq_consume(struct bufq *q, size_t bytes);                           // sent: release

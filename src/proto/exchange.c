@@ -85,7 +85,5 @@ bool chunk_queue(struct bufq *q, struct chunk c)
 {
     if (c.bid == CHUNK_VOLATILE)
         return bufq_append(q, c.bytes);
-    if (c.bid == CHUNK_STATIC)
-        return bufq_append_static(q, c.bytes);
     return bufq_append_buffer(q, c.bytes, c.bid); // takes over the reference even when it fails
 }

@@ -19,13 +19,13 @@ struct exchange;
 struct stream;
 
 // A piece of a body: a slice of a receive buffer with one reference, which whoever is given the
-// chunk owns. bid CHUNK_STATIC: memory that is never freed, nothing to release.
-#define CHUNK_STATIC 0xffffu
-#define CHUNK_VOLATILE 0xfffeu // valid during the call only: whoever keeps it copies it
+// chunk owns.
 struct chunk {
     struct slice bytes;
     uint16_t bid;
 };
+#define CHUNK_VOLATILE 0xfffeu // valid during the call only: whoever keeps it copies it
+#define CHUNK_EMPTY ((struct chunk){{NULL, 0}, CHUNK_VOLATILE}) // a message's end without bytes
 
 enum reset_reason {
     RESET_LOCAL,   // the gateway gave up (timeout, other side gone)

@@ -23,7 +23,7 @@ static void malformed(struct h1_client *c, const char *details)
 static void deliver_end(struct h1_client *c, struct slice data, uint16_t bid, struct slice *rest)
 {
     struct exchange *x = c->stream.x;
-    struct chunk last = {{NULL, 0}, CHUNK_STATIC};
+    struct chunk last = CHUNK_EMPTY;
     if (data.len > 0)
         last = chunk_of(c, data, bid);
     if (rest->len > 0)
@@ -236,7 +236,7 @@ void h1_client_on_eof(struct tcp *t)
         h1_client_shut(c);
     } else if (c->rx == CLIENT_RX_TUNNEL) {
         x->response_ended = true;
-        x->handler->response_data(x, (struct chunk){none, CHUNK_STATIC}, true);
+        x->handler->response_data(x, CHUNK_EMPTY, true);
     } else if (c->rx == CLIENT_RX_BODY && c->rs.framing == H1_BODY_UNTIL_CLOSE) {
         deliver_end(c, none, 0, &none);
     } else {

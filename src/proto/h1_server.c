@@ -219,7 +219,7 @@ static void on_eof(struct tcp *t)
     if (s->rx == SERVER_RX_TUNNEL) {
         struct exchange *x = s->stream.x;
         x->request_ended = true;
-        x->handler->request_data(x, (struct chunk){{NULL, 0}, CHUNK_STATIC}, true);
+        x->handler->request_data(x, CHUNK_EMPTY, true);
         return;
     }
     worker_count(t->worker, downstream_cx_destroy_remote);

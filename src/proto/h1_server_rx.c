@@ -233,7 +233,7 @@ static bool feed_trailers(struct h1_server *s, struct slice *in)
         x->request_trailers = &trailers;
         x->handler->request_trailers(x);
     } else {
-        x->handler->request_data(x, (struct chunk){{NULL, 0}, CHUNK_STATIC}, true);
+        x->handler->request_data(x, CHUNK_EMPTY, true);
     }
     if (s->stream.x)
         s->stream.x->request_trailers = NULL;

@@ -106,7 +106,7 @@ static void send_request(struct exchange *x)
     if (px->held_trailers)
         send_held_trailers(x);
     else if (px->held_end && !held) // the body turned out to be empty after the head was announced
-        x->up->ops->send_data(x->up, (struct chunk){{NULL, 0}, CHUNK_STATIC}, true);
+        x->up->ops->send_data(x->up, CHUNK_EMPTY, true);
     if (x->up && !x->up->ops->writable(x->up))
         proxy_pause_client(x);
     else
