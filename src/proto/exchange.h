@@ -4,8 +4,8 @@
 // answers through stream_ops. Everything runs on the worker that owns it.
 //
 // Ownership: the exchange comes from the worker's pool when the first byte of a request arrives
-// and goes back when both sides are done with it (exchange_finish). Bytes of heads live in its
-// arena; bytes of bodies are borrowed receive buffers, each handed over with one reference.
+// and goes back when both sides are done with it. Bytes of heads live in its arena; bytes of bodies
+// are borrowed receive buffers, each handed over with one reference.
 #pragma once
 #include "core/addr.h"
 #include "core/buf.h"

@@ -1,5 +1,5 @@
 // Decoder of the chunked transfer coding, byte by byte around the sizes and in runs inside the
-// chunks. Stricter than it must be: CRLF only, at most 16 hexadecimal digits, extensions bounded.
+// chunks. Stricter than it must be: CRLF only, at most 15 hexadecimal digits, extensions bounded.
 #include "proto/h1_parse.h"
 
 enum {

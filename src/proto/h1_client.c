@@ -211,13 +211,3 @@ struct h1_client *h1_client_of_timer(struct timer *t)
 {
     return container_of(t, struct h1_client, timer);
 }
-
-struct h1_client *h1_client_of_stream(struct stream *s)
-{
-    return client_of_stream(s);
-}
-
-void *h1_client_owner(const struct h1_client *c)
-{
-    return c->owner;
-}

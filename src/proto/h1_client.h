@@ -37,5 +37,3 @@ struct list_node *h1_client_pool_link(struct h1_client *c); // for the pool's id
 struct h1_client *h1_client_of_link(struct list_node *n);
 struct timer *h1_client_idle_timer(struct h1_client *c); // free for the pool while idle
 struct h1_client *h1_client_of_timer(struct timer *t);
-struct h1_client *h1_client_of_stream(struct stream *s);
-void *h1_client_owner(const struct h1_client *c);

@@ -175,7 +175,6 @@ static void collect_framing(const struct head *h, struct framing_fields *ff)
 static enum err apply_framing(const struct head *h, const struct framing_fields *ff,
                               struct h1_message *m)
 {
-    m->has_host = ff->hosts > 0;
     m->connection_upgrade = ff->upgrade;
     m->keep_alive = h->minor_version >= 1 ? !ff->close : (ff->keep_alive && !ff->close);
     if (ff->transfer_encodings > 0) {

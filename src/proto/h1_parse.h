@@ -23,8 +23,7 @@ struct h1_message {
     uint64_t content_length;
     bool keep_alive;         // by version and Connection
     bool connection_upgrade; // Connection has "upgrade"
-    bool has_host;
-    uint32_t head_len; // bytes of the head, blank line included
+    uint32_t head_len;       // bytes of the head, blank line included
     enum h1_error error;
     const char *details; // static: what is wrong
 };

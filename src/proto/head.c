@@ -83,12 +83,6 @@ int head_set_name(struct head *h, struct slice name, struct slice value)
     return set(h, http_field_of(name), name, value);
 }
 
-void head_remove(struct head *h, enum http_field token)
-{
-    if (head_find(h, token))
-        remove_from(h, 0, token, (struct slice){NULL, 0});
-}
-
 void head_remove_name(struct head *h, struct slice name)
 {
     remove_from(h, 0, http_field_of(name), name);

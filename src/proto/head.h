@@ -51,5 +51,4 @@ int head_set(struct head *h, enum http_field token, struct slice value)
     __attribute__((warn_unused_result)); // replaces all
 int head_set_name(struct head *h, struct slice lower_name, struct slice value)
     __attribute__((warn_unused_result));
-void head_remove(struct head *h, enum http_field token);
 void head_remove_name(struct head *h, struct slice lower_name);

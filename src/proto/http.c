@@ -193,25 +193,6 @@ bool http_method_idempotent(struct slice m)
            slice_eq(m, SLICE("PUT")) || slice_eq(m, SLICE("DELETE"));
 }
 
-void http_list_each(struct slice value, bool (*fn)(struct slice member, void *arg), void *arg)
-{
-    struct slice rest = value, part;
-    while (slice_split(&rest, ',', &part)) {
-        part = slice_trim(part);
-        if (part.len > 0 && !fn(part, arg))
-            return;
-    }
-}
-
-bool http_list_has(struct slice value, struct slice lower_member)
-{
-    struct slice rest = value, part;
-    while (slice_split(&rest, ',', &part))
-        if (slice_eq_nocase(slice_trim(part), lower_member))
-            return true;
-    return false;
-}
-
 void http_date(uint64_t unix_s, char out[HTTP_DATE_BYTES])
 {
     static const char days[] = "SunMonTueWedThuFriSat";

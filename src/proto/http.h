@@ -66,11 +66,6 @@ static inline uint8_t http_tchar(uint8_t c)
     return http_tchar_table[c];
 }
 
-// Calls fn for each member of a comma-separated list (RFC 9110 section 5.6.1), trimmed, empty
-// ones skipped; stops when it returns false.
-void http_list_each(struct slice value, bool (*fn)(struct slice member, void *arg), void *arg);
-bool http_list_has(struct slice value, struct slice lower_member);
-
 // IMF-fixdate (RFC 9110 section 5.6.7), 29 bytes.
 #define HTTP_DATE_BYTES 29
 void http_date(uint64_t unix_s, char out[HTTP_DATE_BYTES]);
