@@ -152,6 +152,22 @@ def test_upstream_that_never_answers(gateway, upstream, method):
     assert gone.wait(5)
 
 
+def test_upstream_that_never_answers_a_later_request(serve, upstream):
+    """Between requests a connection may be idle for longer than an answer may take: that time does not
+    count for the request that ends it."""
+    upstream.reset()
+    gateway = serve(d.gateway(), d.virtual_service(d.rule()), *d.backend(upstream.port), workers=1,
+                    args=["--idle-timeout", "60s", "--stall-timeout", "300ms"])
+    with gateway.client(timeout=10) as client:
+        assert client.roundtrip("/").status == 200
+        time.sleep(0.8)  # until the connection's timer has found it idle, and stands a minute away
+        upstream.handler = lambda c, r: c.rest()
+        started = time.monotonic()
+        assert client.roundtrip("/").status == 504
+        took(started, 0.3)
+        client.expect_close()
+
+
 def test_response_that_stops(gateway, upstream):
     """Its head is with the client already: cut off, never completed."""
     upstream.handler = lambda c, r: c.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
