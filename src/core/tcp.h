@@ -106,6 +106,11 @@ void tcp_resume(struct tcp *t);   // either does nothing the second time
 void tcp_flush(struct tcp *t);    // output was appended to t->out: send at the end of this turn
 void tcp_shutdown(struct tcp *t); // FIN after what is queued
 void tcp_close(struct tcp *t);    // drops what is queued
+// Something waits for the peer to take it.
+static inline bool tcp_unsent(const struct tcp *t)
+{
+    return t->out.bytes > 0 || t->wire.bytes > 0;
+}
 // Sends what is queued, then closes: a lingering close (FIN, then reads and drops up to 64 KiB or
 // 1 s, so that the reply is not lost to a RST). Only on_closed follows. A peer that takes
 // nothing for 10 s is cut off.

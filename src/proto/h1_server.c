@@ -55,27 +55,37 @@ void h1_server_set_rx(struct h1_server *s, enum h1_server_rx to)
 
 // ---- the one timer: head timeout, idle timeout, stall timeout, by state
 
+// A client that has responses to take is alive only if it takes them, whatever it sends.
+static uint64_t moved(const struct h1_server *s)
+{
+    return s->tcp.tx_bytes + (s->unsent ? 0 : s->tcp.rx_bytes);
+}
+
 void h1_server_arm(struct h1_server *s, uint64_t timeout_ns)
 {
-    s->progress = s->tcp.rx_bytes + s->tcp.tx_bytes;
+    s->unsent = tcp_unsent(&s->tcp);
+    s->progress = moved(s);
     timer_arm(&s->tcp.worker->timers, &s->timer, s->tcp.worker->now_ns + timeout_ns);
 }
 
 static void idle_or_busy(struct h1_server *s)
 {
-    uint64_t moved = s->tcp.rx_bytes + s->tcp.tx_bytes;
+    bool unsent = tcp_unsent(&s->tcp);
     if (s->draining && s->rx == SERVER_RX_IDLE) { // the grace is over
         h1_server_close_soon(s);
         return;
     }
-    if (moved != s->progress) { // something happened since: look again later
-        bool quiet = s->rx == SERVER_RX_IDLE || s->rx == SERVER_RX_TUNNEL;
+    if (moved(s) != s->progress || unsent != s->unsent) { // something happened: look again later
+        bool quiet = (s->rx == SERVER_RX_IDLE && !unsent) || s->rx == SERVER_RX_TUNNEL;
         h1_server_arm(s, quiet ? s->cfg->idle_timeout_ns : s->cfg->stall_timeout_ns);
         return;
     }
-    if (s->rx == SERVER_RX_IDLE) {
+    if (!s->stream.x) {
         worker_count(s->tcp.worker, downstream_cx_idle_timeout);
-        h1_server_close_soon(s);
+        if (unsent)
+            h1_server_abort(s, RESET_LOCAL);
+        else
+            h1_server_close_soon(s);
     } else if (!s->stream.x->response_started) { // the client can still be told
         s->stream.x->response_flags |= FLAG_STREAM_IDLE;
         h1_server_refuse(s, s->rx == SERVER_RX_DONE ? H1_GATEWAY_TIMEOUT : H1_TIMEOUT,
@@ -158,6 +168,22 @@ static void release_exchange(struct h1_server *s)
     exchange_destroy(s->pools->exchanges, x);
 }
 
+// Responses that the client does not take must not pile up: as long as it owes us that, nothing
+// more of it is served. on_sent goes on.
+static void hold_back(struct h1_server *s)
+{
+    s->held_back = true;
+    tcp_pause(&s->tcp);
+}
+
+static void go_on(struct h1_server *s)
+{
+    s->held_back = false;
+    tcp_resume(&s->tcp);
+    if (s->next.bytes > 0)
+        h1_server_next_request(s);
+}
+
 void h1_server_finish_if_done(struct h1_server *s)
 {
     struct exchange *x = s->stream.x;
@@ -176,9 +202,10 @@ void h1_server_finish_if_done(struct h1_server *s)
         return;
     }
     h1_server_set_rx(s, SERVER_RX_IDLE);
-    tcp_resume(&s->tcp);
-    if (s->next.bytes > 0)
-        h1_server_next_request(s);
+    if (s->tcp.out.bytes >= TCP_HIGH_WATER)
+        hold_back(s);
+    else
+        go_on(s);
 }
 
 void h1_server_abort(struct h1_server *s, enum reset_reason why)
@@ -237,7 +264,11 @@ static void on_error(struct tcp *t, int error)
 static void on_sent(struct tcp *t)
 {
     struct h1_server *s = server_of_tcp(t);
-    if (s->stream.x && s->rx != SERVER_RX_CLOSED && s->tx != SERVER_TX_IDLE)
+    if (s->rx == SERVER_RX_CLOSED)
+        return;
+    if (s->held_back)
+        go_on(s);
+    else if (s->stream.x && s->tx != SERVER_TX_IDLE)
         s->stream.x->handler->downstream_writable(s->stream.x);
 }
 

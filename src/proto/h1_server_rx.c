@@ -272,7 +272,7 @@ static bool feed_one(struct h1_server *s, struct slice *in, uint16_t bid)
 {
     switch (s->rx) {
     case SERVER_RX_IDLE:
-        if (s->next.bytes > 0 && !s->again)
+        if (s->held_back || (s->next.bytes > 0 && !s->again))
             return keep_for_later(s, in);
         skip_empty_line(s, in);
         return in->len == 0 || begin_request(s);
@@ -315,6 +315,11 @@ void h1_server_on_data(struct tcp *t, const struct slice *data, const uint16_t *
         h1_server_next_request(s);
 }
 
+static bool takes_more(const struct h1_server *s)
+{
+    return s->rx != SERVER_RX_CLOSED && s->rx != SERVER_RX_DONE && !s->held_back;
+}
+
 // Serves what waits in `next` piece by piece. Not recursive: an exchange that ends while one is
 // being fed only asks for another round.
 void h1_server_next_request(struct h1_server *s)
@@ -323,11 +328,11 @@ void h1_server_next_request(struct h1_server *s)
     if (s->in_feed)
         return;
     s->in_feed = true;
-    while (s->next.bytes > 0 && s->rx != SERVER_RX_CLOSED && s->rx != SERVER_RX_DONE) {
+    while (s->next.bytes > 0 && takes_more(s)) {
         struct iovec iov;
         check(bufq_peek(&s->next, &iov, 1) == 1);
         struct slice in = {iov.iov_base, iov.iov_len};
-        while (in.len > 0 && s->rx != SERVER_RX_CLOSED && s->rx != SERVER_RX_DONE)
+        while (in.len > 0 && takes_more(s))
             if (!feed_one(s, &in, CHUNK_VOLATILE))
                 break;
         if (s->next.bytes > 0) // an abort has cleared it

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from lib import documents as d
 from lib.gateway import sanitized
 from lib.http1 import chunked, reply, request
 from lib.waiting import settled
@@ -274,3 +275,26 @@ def test_slow_upstream_holds_the_client_back(proxy, memory):
         thread.join(10)
         assert sender.sent == LARGE
     memory()
+
+
+@pytest.mark.parametrize("answers", ["direct", "upstream"])
+def test_pipelined_responses_wait_for_their_client(serve, upstream, answers):
+    """Thousands of small requests at once, and nothing read: few of them are served before it is."""
+    pieces = {x: x.encode() * 50_000 for x in "ab"}
+    asked = ["ab"[i * i % 7 < 3] for i in range(3000)]
+    rules = [d.rule({"uri": {"prefix": f"/{x}"}}, directResponse={"status": 200, "body": {"string": p.decode()}})
+             for x, p in pieces.items()] if answers == "direct" else [d.rule()]
+    upstream.handler = lambda c, r: c.send(reply(pieces[r.target[1]]))
+    gateway = serve(d.gateway(), d.virtual_service(*rules), *d.backend(upstream.port), workers=1)
+    with gateway.client(timeout=60, receive_buffer=65536) as client:
+        client.send(b"".join(request(f"/{x}") for x in asked))
+        served = settled(lambda: gateway.metric("downstream_rq_total"))
+        assert 0 < served * 50_000 < STALLED
+        assert gateway.metric("output_chunks") * 4096 < MEGABYTE
+        assert len(upstream.requests) == (0 if answers == "direct" else served)
+        assert gateway.fetch("/b").body == pieces["b"]
+        for x in asked:
+            assert client.exactly(client.head().content_length()) == pieces[x]
+            client.discard()
+        assert client.roundtrip("/a").body == pieces["a"]
+    gateway.wait_idle()

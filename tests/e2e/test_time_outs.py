@@ -190,6 +190,22 @@ def test_client_that_does_not_read(gateway, upstream):
         assert len(client.rest()) < 50_000_000
 
 
+@pytest.mark.parametrize("size", [100_000, 50_000_000], ids=["pipelined", "large"])
+def test_client_that_writes_but_does_not_read(gateway, upstream, size):
+    """What it sends is no sign of life as long as it takes no response: in the middle of a large one, or
+    between small ones that wait for it."""
+    body = reply(b"x" * size)
+    upstream.handler = lambda c, r: c.send(body)
+    with gateway.client(receive_buffer=4096) as client:
+        client.send(request("/") * 100)
+        started = time.monotonic()
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < started + 2 * STALL + 5:
+                client.send(b"G")
+                gateway.metric("downstream_cx_active")  # to send no faster than this is answered
+        took(started, STALL)
+
+
 def test_slow_is_not_stopped(gateway, upstream):
     """Whoever moves at all is waited for, however long it takes altogether."""
     pieces, turn = 6, threading.Semaphore(0)

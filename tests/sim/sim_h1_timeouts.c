@@ -20,15 +20,24 @@ static struct {
     size_t got_len;
     bool ended;
     uint64_t ended_ns;
-    uint32_t refused, reset;
+    uint32_t answered, refused, reset;
 } g;
+
+#define BODY_BYTES 8192u
+
+static char body[BODY_BYTES];
+static bool deaf; // the client reads nothing, and the answers have a body
 
 static void answer(struct exchange *x, bool end)
 {
     if (!end)
         return; // its body never ends
+    g.answered++;
     x->response.status = 200;
-    x->down->ops->send_head(x->down, &x->response, true);
+    x->down->ops->send_head(x->down, &x->response, !deaf);
+    if (deaf)
+        x->down->ops->send_data(x->down, (struct chunk){{body, sizeof(body)}, CHUNK_VOLATILE},
+                                true);
 }
 
 static void refused(struct exchange *x)
@@ -73,6 +82,13 @@ static void step(void *arg)
         g.script++;
         g.at_ns += g.every_ns;
     }
+    if (deaf) {
+        g.ended = list_empty(&g.servers.all);
+        g.ended_ns = sim_now_ns();
+        if (g.ended)
+            sim_close(g.fd);
+        return;
+    }
     ssize_t n = sim_read(g.fd, g.got + g.got_len, sizeof(g.got) - 1 - g.got_len);
     if (n > 0)
         g.got_len += (size_t)n;
@@ -99,7 +115,7 @@ static double run(const char *script, uint64_t every_ns, uint64_t max_ns)
     sim_faults = (struct sim_faults){0};
     (void)!worker_init(&g.w, &(struct worker_config){.cpu = -1, .recv_buffers = 16});
     (void)!worker_begin(&g.w);
-    tcp_pools_init(&g.tcp, 100);
+    tcp_pools_init(&g.tcp, 1000);
     exchange_pools_init(&g.exchanges, 10);
     h1_server_pools_init(&g.servers, 10, &g.tcp, &g.exchanges);
     g.cfg = (struct h1_server_config){
@@ -128,6 +144,7 @@ static uint64_t count(enum counter_id id)
 
 static void tear_down(void)
 {
+    deaf = false;
     h1_server_close_all(&g.servers, NULL);
     worker_request_stop(&g.w);
     while (worker_turn(&g.w))
@@ -190,5 +207,22 @@ TEST(sim_h1_a_body_that_stands_still_has_5_minutes)
     double s = run("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n12", 1, 7200 * NS_PER_S);
     EXPECT(s >= 300 && s < 700); // looked at so often: one that moved just after is seen next time
     EXPECT_EQ(g.reset, 1);
+    tear_down();
+}
+
+// What it asks for is a thousand times what its socket holds, and it never stops asking.
+TEST(sim_h1_a_client_that_does_not_read_has_5_minutes)
+{
+    static const char one[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    static char script[8000 * (sizeof(one) - 1) + 1];
+    for (uint32_t i = 0; i < 8000; i++)
+        memcpy(script + i * (sizeof(one) - 1), one, sizeof(one) - 1);
+    deaf = true;
+    double s = run(script, 20 * NS_PER_MS, 7200 * NS_PER_S);
+    EXPECT(s >= 300 && s < 1000);
+    EXPECT(g.answered >= TCP_HIGH_WATER / BODY_BYTES); // so many are waited for
+    EXPECT(g.answered <= (TCP_HIGH_WATER + 65536) / BODY_BYTES + 1);
+    EXPECT_EQ(count(COUNTER_downstream_cx_idle_timeout), 1);
+    EXPECT_EQ(count(COUNTER_downstream_rq_rejected_memory), 0);
     tear_down();
 }
