@@ -15,5 +15,6 @@ fn write(c: ctx.Context, libs: Libs, path: []const u8, list: []const []const u8,
     const print = c.b.addSystemCommand(&.{ "printf", "%s\\n" });
     print.addArgs(list);
     for (libs.all()) |l| for (l.includes) |i| print.addPrefixedDirectoryArg("-I", i);
+    print.addPrefixedDirectoryArg("-I", c.dep("boringssl")); // of tls/record.cc
     step.dependOn(&c.b.addInstallFile(print.captureStdOut(.{}), path).step);
 }

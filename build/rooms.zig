@@ -36,7 +36,7 @@ pub fn build(c: ctx.Context, libs: Libs, suffix: []const u8, without: []const []
         m.addIncludePath(c.b.path("src"));
         m.addCSourceFiles(.{ .root = c.b.path(folder), .files = sources, .flags = cFlags(c) });
         m.addCSourceFiles(.{ .root = c.b.path(folder), .files = cc, .flags = cxxFlags(c) });
-        fence(room, libs, m);
+        fence(c, room, libs, m);
         const l = c.library(c.b.fmt("sluice_{s}{s}", .{ room, suffix }), m);
         l.lto = lto(c);
         out.append(c.b.allocator, l) catch @panic("OOM");
@@ -58,11 +58,14 @@ fn keep(c: ctx.Context, files: []const []const u8, without: []const []const u8) 
     return out.items;
 }
 
-fn fence(room: []const u8, libs: Libs, m: *ctx.Module) void {
+fn fence(c: ctx.Context, room: []const u8, libs: Libs, m: *ctx.Module) void {
     const eql = std.mem.eql;
     if (eql(u8, room, "core")) libs.liburing.into(m);
     if (eql(u8, room, "config")) libs.libyaml.into(m);
-    if (eql(u8, room, "tls")) libs.boringssl.into(m);
+    if (eql(u8, room, "tls")) {
+        libs.boringssl.into(m);
+        m.addSystemIncludePath(c.dep("boringssl")); // record.cc reads ssl/internal.h
+    }
     if (eql(u8, room, "route")) libs.re2.into(m);
     if (eql(u8, room, "quic")) {
         libs.boringssl.into(m);

@@ -11,6 +11,7 @@ ROOMS = ["core", "config", "tls", "route", "quic", "proto", "upstream", "proxy",
 FENCES = [  # header prefix, files that may include it
     ("liburing", r"core/(ring\w*|bufring)\.[ch]"),
     ("openssl/", r"(tls|quic)/.*"),
+    ("ssl/internal.h", r"tls/record\.cc"),
     ("nghttp2/", r"proto/h2_.*"),
     ("nghttp3/", r"proto/h3_.*"),
     ("ngtcp2/", r"quic/.*"),
