@@ -115,6 +115,7 @@ static int serve(struct run *r)
     log_info("ready", "workers=%u listeners=%u routes=%u clusters=%u ms=%.1f",
              r->runtime->worker_count, s->routes.listener_count, s->routes.route_count,
              s->routes.clusters.count, (double)s->built_ns / 1e6);
+    control_note_nothing_served(s);
     struct control_config cfg = {r->runtime, r->admin,     r->access_log,
                                  r->watch,   r->signal_fd, r->o->drain_time_ns};
     return control_run(&cfg);
@@ -130,8 +131,11 @@ int cli_run(const struct cli_options *o)
     check(r.runtime);
     r.watch = watch_create(o->inputs, o->input_count, false);
     if (machine_is_fit(&r) && take_over_signals(&r) && open_access_log(&r)) {
-        if (start_workers(&r) && load_first(&r) && start_admin(&r))
-            status = serve(&r);
+        if (start_workers(&r)) {
+            bool reachable = start_admin(&r); // what it lacks is told together with the rest
+            if (load_first(&r) && reachable)
+                status = serve(&r);
+        }
         admin_destroy(r.admin);
         runtime_stop(r.runtime);
     }

@@ -96,6 +96,13 @@ static bool disturbed(void *control)
     return again;
 }
 
+void control_note_nothing_served(const struct snapshot *s)
+{
+    if (s->routes.listener_count == 0)
+        log_warn("nothing_served", "text=\"no Gateway among the documents opens a port for this "
+                                   "node: no client is served\"");
+}
+
 static void reload(struct control *c, const char *reason)
 {
     struct runtime *rt = c->cfg.runtime;
@@ -118,6 +125,8 @@ static void reload(struct control *c, const char *reason)
                  "reason=%s ms=%.1f generation=%llu listeners=%u routes=%u clusters=%u warnings=%u",
                  reason, ms, (unsigned long long)s->generation, s->routes.listener_count,
                  s->routes.route_count, s->routes.clusters.count, findings.warnings);
+    if (e == OK)
+        control_note_nothing_served(s);
     else
         log_error("reload_refused",
                   "reason=%s ms=%.1f errors=%u text=\"the configuration in service is kept\"",

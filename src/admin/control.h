@@ -19,6 +19,8 @@ struct control_config {
 void control_signals(sigset_t *out); // what signal_fd is to report, blocked in all threads
 // Returns once the gateway has drained (or was told a second time to end): 0.
 int control_run(const struct control_config *cfg);
+// A warning where nothing is listened on; after each load.
+void control_note_nothing_served(const struct snapshot *s);
 // Findings on standard error as `sluice analyze` prints them, errors first, at most `limit` of
 // them; infos are left out.
 void control_log_findings(const struct findings *f, uint32_t limit);

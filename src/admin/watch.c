@@ -7,6 +7,7 @@
 // laid anew *before* the documents are read: what happens meanwhile is reported again, nothing is
 // missed. A document that is being written (truncated, and not closed yet) is waited for.
 #include "admin/watch.h"
+#include "config/folder.h"
 #include "core/check.h"
 #include "core/slice.h"
 #include <dirent.h>
@@ -132,9 +133,10 @@ static void watch_way(struct watch *w, const char *given)
     }
 }
 
-static void watch_folder(struct watch *w, const char *path, int depth);
+static void watch_folder(struct watch *w, const char *path, const struct folder_way *up, int depth);
 
-static void watch_child(struct watch *w, const char *path, const struct dirent *e, int depth)
+static void watch_child(struct watch *w, const char *path, const struct dirent *e,
+                        const struct folder_way *up, int depth)
 {
     char child[PATH_MAX];
     bool may_be_folder = e->d_type == DT_DIR || e->d_type == DT_LNK || e->d_type == DT_UNKNOWN;
@@ -142,19 +144,23 @@ static void watch_child(struct watch *w, const char *path, const struct dirent *
     if (e->d_name[0] == '.' || !may_be_folder || n < 0 || (size_t)n >= sizeof(child))
         return;
     if (is_folder(child))
-        watch_folder(w, child, depth + 1);
+        watch_folder(w, child, up, depth + 1);
     if (e->d_type == DT_LNK && (is_document(e->d_name) || is_folder(child)))
         watch_way(w, child);
 }
 
-static void watch_folder(struct watch *w, const char *path, int depth)
+static void watch_folder(struct watch *w, const char *path, const struct folder_way *up, int depth)
 {
+    struct folder_way way;
+    struct stat st;
+    if (stat(path, &st) != 0 || !folder_way_enter(&way, up, &st))
+        return;
     add_interest(w, path, NULL);
     DIR *d = depth < DEPTH_MAX ? opendir(path) : NULL;
     if (!d)
         return;
     for (struct dirent *e; (e = readdir(d));)
-        watch_child(w, path, e, depth);
+        watch_child(w, path, e, &way, depth);
     closedir(d);
 }
 
@@ -180,7 +186,7 @@ static void lay(struct watch *w)
     for (uint32_t i = 0; i < w->count; i++) {
         watch_way(w, w->inputs[i].path);
         if (is_folder(w->inputs[i].path))
-            watch_folder(w, w->inputs[i].path, 0);
+            watch_folder(w, w->inputs[i].path, NULL, 0);
     }
     if (w->failed)
         forget(w);
@@ -286,14 +292,15 @@ static uint64_t sign_file(uint64_t h, const struct stat *st, const char *path)
 }
 
 // Independent of the order in which the folder lists its entries: signatures are added up.
-static uint64_t sign(const char *path, int depth)
+static uint64_t sign(const char *path, const struct folder_way *up, int depth)
 {
+    struct folder_way way;
     struct stat st;
     if (stat(path, &st) != 0)
         return 0;
     if (!S_ISDIR(st.st_mode))
         return sign_file(1, &st, path);
-    DIR *d = depth < DEPTH_MAX ? opendir(path) : NULL;
+    DIR *d = depth < DEPTH_MAX && folder_way_enter(&way, up, &st) ? opendir(path) : NULL;
     uint64_t sum = 0;
     if (!d)
         return 0;
@@ -302,7 +309,7 @@ static uint64_t sign(const char *path, int depth)
         int n = snprintf(child, sizeof(child), "%s/%s", path, e->d_name);
         if (e->d_name[0] != '.' && n > 0 && (size_t)n < sizeof(child) &&
             (is_document(e->d_name) || is_folder(child)))
-            sum += sign(child, depth + 1);
+            sum += sign(child, &way, depth + 1);
     }
     closedir(d);
     return sum;
@@ -312,7 +319,7 @@ static uint64_t sign_all(const struct watch *w)
 {
     uint64_t h = 0;
     for (uint32_t i = 0; i < w->count; i++)
-        h = mix(h, sign(w->inputs[i].path, 0));
+        h = mix(h, sign(w->inputs[i].path, NULL, 0));
     return h;
 }
 

@@ -4,6 +4,7 @@
 #include "config/load.h"
 #include "config/document.h"
 #include "config/duplicate.h"
+#include "config/folder.h"
 #include "config/policy.h"
 #include "config/unserved.h"
 #include <dirent.h>
@@ -15,6 +16,9 @@
 #include <unistd.h>
 
 #define MOST_FOLDER_DEPTH 16u
+
+_Static_assert(YAML_MAX_FILE_BYTES == (size_t)64 << 20, "as too_large says");
+static const char too_large[] = "the file is larger than 64 MiB, the most that is read";
 
 static const struct load_options default_options;
 
@@ -112,7 +116,7 @@ static void read_file(struct loading *l, const char *path, const char *ns)
         struct input_file in = {arena_strdup(&l->model->arena, path), ns};
         read_text(l, &in, (struct slice){text, len});
     } else {
-        complain(l, path, strerror(errno));
+        complain(l, path, errno == EFBIG ? too_large : strerror(errno));
     }
     free(text);
     if (fd >= 0)
@@ -136,10 +140,16 @@ static int is_visible(const struct dirent *d)
     return d->d_name[0] != '.';
 }
 
-static void read_folder(struct loading *l, const char *path, const char *ns, uint32_t depth);
+struct walk {
+    struct folder_way way;
+    uint32_t depth;
+};
+
+static void read_folder(struct loading *l, const char *path, const char *ns, const struct stat *st,
+                        const struct walk *up);
 
 static void read_entry(struct loading *l, const char *folder, const char *name, const char *ns,
-                       uint32_t depth)
+                       const struct walk *in)
 {
     struct stat st;
     size_t len = strlen(folder);
@@ -151,9 +161,11 @@ static void read_entry(struct loading *l, const char *folder, const char *name, 
         return;
     }
     if (S_ISDIR(st.st_mode))
-        read_folder(l, path, ns, depth + 1);
-    else if (is_document_name(name))
+        read_folder(l, path, ns, &st, in);
+    else if (is_document_name(name) && S_ISREG(st.st_mode))
         read_file(l, path, ns);
+    else if (is_document_name(name)) // reading a pipe would wait for its writer
+        complain(l, path, "this is not a file");
 }
 
 static int compare_names(const struct dirent **a, const struct dirent **b)
@@ -161,10 +173,16 @@ static int compare_names(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name); // not alphasort: locale never matters
 }
 
-static void read_folder(struct loading *l, const char *path, const char *ns, uint32_t depth)
+static void read_folder(struct loading *l, const char *path, const char *ns, const struct stat *st,
+                        const struct walk *up)
 {
     struct dirent **names = NULL;
-    if (depth > MOST_FOLDER_DEPTH) {
+    struct walk here = {.depth = up ? up->depth + 1 : 0};
+    if (!folder_way_enter(&here.way, up ? &up->way : NULL, st)) {
+        complain(l, path, "the link leads back to a folder that it is in");
+        return;
+    }
+    if (here.depth > MOST_FOLDER_DEPTH) {
         complain(l, path, "folders are nested too deeply");
         return;
     }
@@ -172,7 +190,7 @@ static void read_folder(struct loading *l, const char *path, const char *ns, uin
     if (n < 0)
         complain(l, path, strerror(errno));
     for (int i = 0; i < n; i++) {
-        read_entry(l, path, names[i]->d_name, ns, depth);
+        read_entry(l, path, names[i]->d_name, ns, &here);
         free(names[i]);
     }
     free(names);
@@ -190,7 +208,7 @@ enum err load_documents(const struct load_input *inputs, uint32_t input_count,
         if (stat(inputs[i].path, &st) != 0)
             complain(&l, inputs[i].path, strerror(errno));
         else if (S_ISDIR(st.st_mode))
-            read_folder(&l, inputs[i].path, ns, 0);
+            read_folder(&l, inputs[i].path, ns, &st, NULL);
         else
             read_file(&l, inputs[i].path, ns);
     }

@@ -113,6 +113,39 @@ def test_rubbish_keeps_what_was(site, rubbish):
     assert site.says() == "one"
 
 
+def test_a_folder_that_goes_and_comes_back(site):
+    away = site.folder.parent / "away"
+    os.rename(site.folder, away)
+    assert site.log.wait(rf"^{re.escape(str(site.folder))}: error: No such file or directory", 5)
+    site.wait_metric("config_reload_failures", 1)
+    assert site.says() == "one"
+    (away / site.file.name).write_text(site.original.replace("one", "two"))
+    os.rename(away, site.folder)
+    becomes(site, "two")
+
+
+def test_documents_that_open_no_port_are_told(site):
+    site.file.write_text(d.text(saying("one")))
+    assert site.log.wait(r"level=warn event=nothing_served .*no client is served", 5)
+    site.file.write_text(site.original)
+    becomes(site, "one")
+
+
+def test_what_is_no_file_is_not_waited_for(site):
+    """Reading a pipe waits for its writer, and a link to a folder above leads in a circle."""
+    os.mkfifo(site.folder / "pipe.yaml")
+    (site.folder / "circle").symlink_to(".")
+    (site.folder / "another").symlink_to("../" + site.folder.name)
+    for name, what in (("pipe.yaml", "this is not a file"), ("circle", "the link leads back"),
+                       ("another", "the link leads back")):
+        at = re.escape(str(site.folder / name))
+        assert site.log.wait(rf"^{at}: error: {what}", 5), site.log_text()
+    for name in ("pipe.yaml", "circle", "another"):
+        (site.folder / name).unlink()
+    site.edit("two")
+    becomes(site, "two")
+
+
 def test_a_change_of_several_files_is_whole_or_not_at_all(site):
     failures = site.metric("config_reload_failures")
     extra = site.folder / "a-extra.yaml"
