@@ -23,12 +23,12 @@ static int set_flag(int fd, int level, int name)
     return ring_setsockopt(fd, level, name, &one, sizeof(one));
 }
 
-static int configure(int fd, const struct addr *addr)
+static int configure(int fd, const struct addr *addr, bool shared)
 {
     if (addr->sa.sa_family == AF_UNIX)
         return 0;
     int rc = set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
-    if (rc == 0)
+    if (rc == 0 && shared)
         rc = set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
     // "[::]:80" must not take IPv4's port too: a second listener may name it.
     if (rc == 0 && addr->sa.sa_family == AF_INET6)
@@ -41,7 +41,7 @@ int listener_open(const struct addr *addr, int backlog)
     int fd = ring_socket(addr->sa.sa_family, SOCK_STREAM);
     if (fd < 0)
         return fd;
-    int rc = configure(fd, addr);
+    int rc = configure(fd, addr, true);
     if (rc == 0)
         rc = ring_bind_listen(fd, &addr->sa, addr->len, backlog);
     if (rc < 0) {
@@ -49,6 +49,20 @@ int listener_open(const struct addr *addr, int backlog)
         return rc;
     }
     return fd;
+}
+
+int listener_probe(const struct addr *addr)
+{
+    if (addr->sa.sa_family == AF_UNIX)
+        return 0;
+    int fd = ring_socket(addr->sa.sa_family, SOCK_STREAM);
+    if (fd < 0)
+        return fd;
+    int rc = configure(fd, addr, false);
+    if (rc == 0)
+        rc = ring_bind(fd, &addr->sa, addr->len);
+    ring_close(fd);
+    return rc;
 }
 
 const char *listener_explain(int error)

@@ -27,6 +27,9 @@ struct listener {
 // Opens, binds (SO_REUSEADDR, SO_REUSEPORT), listens; no completion before listener_start.
 // -errno on failure. Callable from any thread.
 int listener_open(const struct addr *addr, int backlog);
+// Whether somebody listens there already, also one who would share the port (SO_REUSEPORT): a
+// second gateway of this user, which listener_open would not notice. 0, or -errno. Any thread.
+int listener_probe(const struct addr *addr);
 // What that error means and what to do about it: a phrase to follow "cannot listen on …: ".
 const char *listener_explain(int error);
 void listener_start(struct listener *l, struct worker *w, int fd);

@@ -19,9 +19,14 @@ int ring_setsockopt(int fd, int level, int name, const void *value, socklen_t le
     return result(setsockopt(fd, level, name, value, len));
 }
 
+int ring_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    return result(bind(fd, addr, len));
+}
+
 int ring_bind_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog)
 {
-    int rc = result(bind(fd, addr, len));
+    int rc = ring_bind(fd, addr, len);
     return rc < 0 ? rc : result(listen(fd, backlog));
 }
 

@@ -191,8 +191,12 @@ static bool open_sockets(struct runtime *rt, const struct listener_config *lc, i
 {
     char text[ADDR_TEXT_MAX];
     struct pos nowhere = {NULL, 0, 0};
+    // Later on it may be a listener of our own that was removed a moment ago.
+    bool starting = !atomic_load(&rt->current);
     for (uint32_t w = 0; w < rt->worker_count; w++) {
-        fds[w] = listener_open(&lc->addr, BACKLOG);
+        fds[w] = starting && w == 0 ? listener_probe(&lc->addr) : 0;
+        if (fds[w] == 0)
+            fds[w] = listener_open(&lc->addr, BACKLOG);
         if (fds[w] >= 0)
             continue;
         size_t n = addr_format(&lc->addr, text, sizeof(text), true);

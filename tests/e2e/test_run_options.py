@@ -239,6 +239,16 @@ def test_a_listener_port_in_use(on_port):
     assert "sluice: not started: 1 error\n" in stderr
 
 
+def test_a_second_gateway_on_a_port_is_refused(on_port, serve, docs):
+    """It would share the port with the first one, unnoticed (SO_REUSEPORT)."""
+    gateway = serve(*docs)
+    taken = f"error: cannot listen on 0.0.0.0:{gateway.port}: another process"
+    assert taken in on_port(gateway.port)
+    both = sluice("run", "-f", gateway.folder, *OFF, "--admin", gateway.admin).stderr
+    assert taken in both and f"event=cannot_listen name=admin addr={gateway.admin}" in both
+    assert gateway.fetch("/").body == b"here"
+
+
 def test_a_reload_to_a_port_in_use_keeps_what_was(serve, docs):
     with socket.create_server(("0.0.0.0", 0)) as other:
         port = other.getsockname()[1]

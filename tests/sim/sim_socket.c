@@ -193,6 +193,12 @@ static void pick_port(struct addr *a)
         a->in6.sin6_port = htons(next_port++);
 }
 
+int ring_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    (void)fd, (void)addr, (void)len;
+    return 0;
+}
+
 int ring_bind_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog)
 {
     struct sim_socket *s = sim_socket(fd);
