@@ -34,6 +34,32 @@
     X(upstream_rq_retry, C, "requests tried again")                                           \
     X(upstream_rq_timeout, C, "requests that hit the route's timeout")                        \
     X(upstream_rs_malformed, C, "responses refused as malformed (502)")                       \
+    X(downstream_tls_handshakes, C, "TLS handshakes with clients")                            \
+    X(downstream_tls_resumed, C, "of these, resumed sessions")                                \
+    X(downstream_tls_fail_aborted, C, "clients that left in the TLS handshake")               \
+    X(downstream_tls_fail_http, C, "clients that spoke plain HTTP to a TLS port")             \
+    X(downstream_tls_fail_not_tls, C, "clients that spoke neither HTTP nor TLS to it")        \
+    X(downstream_tls_fail_version, C, "clients without a common version of TLS")              \
+    X(downstream_tls_fail_cipher, C, "clients without a common cipher suite or group")        \
+    X(downstream_tls_fail_no_certificate, C, "clients without the certificate required")      \
+    X(downstream_tls_fail_certificate, C, "clients whose certificate is not trusted")         \
+    X(downstream_tls_fail_name, C, "clients with a certificate of another name")              \
+    X(downstream_tls_fail_pin, C, "clients with a certificate that is not pinned")            \
+    X(downstream_tls_fail_alert, C, "clients that ended TLS with a fatal alert")              \
+    X(downstream_tls_fail_record, C, "clients whose records were tampered with")              \
+    X(downstream_tls_fail_flood, C, "clients that sent too much without data")                \
+    X(downstream_tls_fail_renegotiation, C, "clients that wanted to renegotiate")             \
+    X(downstream_tls_fail_memory, C, "clients lost for lack of TLS memory")                   \
+    X(downstream_tls_fail_protocol, C, "clients that broke TLS in other ways")                \
+    X(upstream_tls_handshakes, C, "TLS handshakes with upstreams")                            \
+    X(upstream_tls_resumed, C, "of these, resumed sessions")                                  \
+    X(upstream_tls_fail_aborted, C, "upstreams that left in the TLS handshake")               \
+    X(upstream_tls_fail_certificate, C, "upstreams whose certificate is not trusted")         \
+    X(upstream_tls_fail_name, C, "upstreams with a certificate of another name")              \
+    X(upstream_tls_fail_pin, C, "upstreams with a certificate that is not pinned")            \
+    X(upstream_tls_fail_alert, C, "upstreams that ended TLS with a fatal alert")              \
+    X(upstream_tls_fail_memory, C, "upstreams lost for lack of TLS memory")                   \
+    X(upstream_tls_fail_protocol, C, "upstreams that broke TLS in other ways")                \
     X(tunnel_active, G, "upgraded connections being relayed")                                 \
     X(buffer_starved, C, "receives that found the buffer ring empty")                         \
     X(buffers_out, G, "receive buffers held")                                                 \

@@ -18,6 +18,7 @@ enum err tls_pools_init(struct tls_pools *p, uint32_t max_conns, uint32_t max_re
     if (!p->gather)
         return ERR_NOMEM;
     pool_init(&p->conns, "tls_connections", sizeof(struct tls_conn), max_conns);
+    pool_init(&p->filters, "tls_filters", TLS_FILTER_BYTES, max_conns);
     pool_init(&p->records, "tls_records", RECORD_MAX_BYTES, max_records);
     return OK;
 }
@@ -27,6 +28,7 @@ void tls_pools_fini(struct tls_pools *p)
     if (!p->gather)
         return;
     pool_fini(&p->conns);
+    pool_fini(&p->filters);
     pool_fini(&p->records);
     free(p->gather);
     p->gather = NULL;

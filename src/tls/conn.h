@@ -22,9 +22,11 @@ struct tls_ctx;
 #define TLS_RAMP_BYTES (32u * 1024u)
 #define TLS_RAMP_IDLE_NS 1000000000ull
 
+#define TLS_FILTER_BYTES 48 // of tls/filter, which has its objects here too
+
 // What all connections of a worker share.
 struct tls_pools {
-    struct pool conns;
+    struct pool conns, filters;
     struct pool records; // records that came in pieces, while they are incomplete
     uint8_t *gather;     // plaintext in pieces, on its way into one record
 };
