@@ -110,6 +110,21 @@ static void default_config(struct runtime_config *c)
     limits_by_descriptors(c);
 }
 
+// On an error errno says why, and there is no such worker.
+static enum err start_worker(struct runtime *rt, uint32_t id)
+{
+    enum err e = runtime_worker_create(rt, id, &rt->workers[id]);
+    if (e != OK)
+        return e;
+    e = worker_start(&rt->workers[id]->worker);
+    if (e == OK)
+        return OK;
+    int why = errno;
+    runtime_worker_destroy(rt->workers[id]);
+    errno = why;
+    return e;
+}
+
 enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg)
 {
     memset(rt, 0, sizeof(*rt));
@@ -121,9 +136,7 @@ enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg)
     rt->workers = calloc(rt->cfg.workers, sizeof(*rt->workers));
     check(rt->workers);
     for (uint32_t i = 0; i < rt->cfg.workers; i++) {
-        enum err e = runtime_worker_create(rt, i, &rt->workers[i]);
-        if (e == OK)
-            e = worker_start(&rt->workers[i]->worker);
+        enum err e = start_worker(rt, i);
         if (e != OK) {
             char text[400];
             selfcheck_explain_start(errno, text, sizeof(text));

@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "proxy/proxy_internal.h"
 #include "proxy/runtime_internal.h"
+#include <errno.h>
 #include <stdlib.h>
 
 // ---- clusters
@@ -304,6 +305,19 @@ static void watch_pools(struct proxy_worker *pw)
     pw->worker.output = &pw->tcp.chunks;
 }
 
+// All but the worker of core.
+static void free_worker(struct proxy_worker *pw)
+{
+    free(pw->clusters);
+    map_fini(&pw->clusters_by_name);
+    h1_server_pools_fini(&pw->servers);
+    h1_client_pools_fini(&pw->clients);
+    exchange_pools_fini(&pw->exchanges);
+    tcp_pools_fini(&pw->tcp);
+    stat_table_destroy(pw->stats);
+    free(pw);
+}
+
 enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_worker **out)
 {
     struct proxy_worker *pw = calloc(1, sizeof(*pw));
@@ -323,25 +337,24 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     h1_client_pools_init(&pw->clients, MAX_CLIENT_CONNECTIONS, &pw->tcp, &pw->exchanges);
     pw->stats = stat_table_create();
     enum err e = worker_init(&pw->worker, &wc);
+    if (e != OK) {
+        int why = errno;
+        free_worker(pw);
+        errno = why;
+        return e;
+    }
     watch_pools(pw);
     pw->worker.app = pw;
     pw->worker.on_turn = runtime_worker_on_turn;
     pw->worker.on_stop = runtime_worker_on_stop;
     *out = pw;
-    return e;
+    return OK;
 }
 
 void runtime_worker_destroy(struct proxy_worker *pw)
 {
     if (pw->adopted)
         snapshot_unpin((struct snapshot *)(uintptr_t)pw->adopted, pw->worker.cfg.id);
-    free(pw->clusters);
-    map_fini(&pw->clusters_by_name);
-    h1_server_pools_fini(&pw->servers);
-    h1_client_pools_fini(&pw->clients);
-    exchange_pools_fini(&pw->exchanges);
-    tcp_pools_fini(&pw->tcp);
     worker_fini(&pw->worker);
-    stat_table_destroy(pw->stats);
-    free(pw);
+    free_worker(pw);
 }
