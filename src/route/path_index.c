@@ -213,7 +213,7 @@ uint32_t prefix_tree_find(const struct prefix_tree *t, const struct rule *rules,
         if (node->min_rule >= best || !label_matches(t, node, rest))
             return best;
         rest = slice_from(rest, node->label_len);
-        best = rule_chain_find(rules, node->first_rule, rq, best);
+        best = rule_chain_find(t->chains, rules, node->first_rule, rq, best);
         node = rest.len ? child_of(t, node, (unsigned char)rest.ptr[0]) : NULL;
     }
     return best;

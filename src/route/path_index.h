@@ -4,10 +4,11 @@
 // built, in the snapshot's arena; nothing is allocated while matching.
 //
 // Rules with the same path are chained by rule.next in ascending order, so whoever walks a chain
-// sees them in the order of the documents and may stop at the first one that is too late.
+// sees them in the order of the documents and may stop at the first one that is too late. Long
+// chains are split up afterwards (rule_chain.h).
 #pragma once
 #include "core/arena.h"
-#include "route/rule.h"
+#include "route/rule_chain.h"
 
 struct prefix_node {
     const char *label; // the bytes that lead here from the parent
@@ -23,6 +24,7 @@ struct prefix_tree {
     unsigned char *first_bytes; // of each node's label, so that a child is found without its node
     uint32_t count;             // 0 = no prefixes
     bool fold;
+    const struct rule_chains *chains;
 };
 
 struct exact_table {
@@ -32,6 +34,7 @@ struct exact_table {
     } *slots;
     uint32_t mask;
     bool used, fold;
+    const struct rule_chains *chains;
 };
 
 // Builds over those rules whose kind and fold fit; sets their `next`.
@@ -48,20 +51,3 @@ uint32_t exact_table_find(const struct exact_table *t, const struct rule *rules,
 // The earliest rule below `best` that matches; `best` when there is none.
 uint32_t prefix_tree_find(const struct prefix_tree *t, const struct rule *rules,
                           const struct route_request *rq, uint32_t best);
-
-// What the index has not decided yet.
-static inline bool rule_rest_matches(const struct rule *r, const struct route_request *rq)
-{
-    return (r->condition_count == 0 || rule_conditions_match(r, rq)) &&
-           (r->kind != PATH_REGEX || regex_full_match(r->regex, rq->worker, rq->path));
-}
-
-// The earliest rule of a chain below `best` that matches, else `best`.
-static inline uint32_t rule_chain_find(const struct rule *rules, uint32_t first,
-                                       const struct route_request *rq, uint32_t best)
-{
-    for (uint32_t i = first; i < best; i = rules[i].next)
-        if (rule_rest_matches(&rules[i], rq))
-            return i;
-    return best;
-}

@@ -76,7 +76,7 @@ static bool query_value(struct slice query, struct slice name, struct slice *out
     return false;
 }
 
-static bool value_of(const struct condition *c, const struct route_request *rq, struct slice *out)
+bool rule_field_value(const struct condition *c, const struct route_request *rq, struct slice *out)
 {
     switch (c->source) {
     case CONDITION_HEADER:
@@ -99,7 +99,7 @@ static bool value_of(const struct condition *c, const struct route_request *rq, 
 static bool condition_holds(const struct condition *c, const struct route_request *rq)
 {
     struct slice value = {NULL, 0};
-    bool present = value_of(c, rq, &value);
+    bool present = rule_field_value(c, rq, &value);
     if (c->test == TEST_PRESENT)
         return present != c->invert;
     if (!present && !c->invert)

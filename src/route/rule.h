@@ -34,7 +34,8 @@ struct rule {
     const struct condition *conditions;
     struct regex *regex; // PATH_REGEX
     uint32_t path_len;
-    uint32_t next; // the next rule of this set with the same path, RULE_NONE at the end
+    uint32_t
+        next; // the next rule of this set with the same path, RULE_NONE at the end; rule_chain.h
     uint16_t condition_count;
     uint8_t kind; // enum path_match
     bool fold;    // ignoreUriCase
@@ -52,4 +53,6 @@ static inline struct slice rule_path(const struct rule *r)
 // Any path, no condition: `prefix: /` or the regex `.*`, as Istio's IsCatchAllRoute.
 bool rule_is_catch_all(const struct rule *r);
 bool rule_path_matches(const struct rule *r, const struct route_request *rq);
+// The field that a condition is about; false where the request has none.
+bool rule_field_value(const struct condition *c, const struct route_request *rq, struct slice *out);
 bool rule_conditions_match(const struct rule *r, const struct route_request *rq);

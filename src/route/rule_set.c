@@ -11,6 +11,7 @@ _Static_assert(sizeof(struct rule_set) <= CACHE_LINE, "a rule set is one cache l
 struct rule_index {
     struct exact_table exact, exact_folded;
     struct prefix_tree prefix, prefix_folded, regex;
+    struct rule_chains chains; // of all of them
 };
 
 // The set and its rules in one piece: a set of few rules is a line and the ones behind it.
@@ -33,6 +34,51 @@ static void copy_rule(struct rule *to, const struct rule *from)
         to->path = to->inline_path;
 }
 
+// Calls visit for the first rule of each chain.
+static void each_chain(struct rule_index *x, void (*visit)(void *arg, uint32_t first), void *arg)
+{
+    struct exact_table *const tables[] = {&x->exact, &x->exact_folded};
+    struct prefix_tree *const trees[] = {&x->prefix, &x->prefix_folded, &x->regex};
+    for (uint32_t i = 0; i < 2; i++)
+        for (uint32_t k = 0; tables[i]->used && k <= tables[i]->mask; k++)
+            if (tables[i]->slots[k].rule != RULE_NONE)
+                visit(arg, tables[i]->slots[k].rule);
+    for (uint32_t i = 0; i < 3; i++)
+        for (uint32_t k = 0; k < trees[i]->count; k++)
+            if (trees[i]->nodes[k].first_rule != RULE_NONE)
+                visit(arg, trees[i]->nodes[k].first_rule);
+}
+
+struct splitting {
+    struct arena *arena;
+    struct rule *rules;
+    struct rule_chains *chains;
+    uint32_t long_ones;
+};
+
+static void count_chain(void *arg, uint32_t first)
+{
+    struct splitting *s = arg;
+    s->long_ones += rule_chain_is_long(s->rules, first);
+}
+
+static void split_chain(void *arg, uint32_t first)
+{
+    struct splitting *s = arg;
+    if (rule_chain_is_long(s->rules, first))
+        rule_chain_split(s->chains, s->arena, s->rules, first);
+}
+
+static void split_chains(struct rule_index *x, struct arena *arena, struct rule *rules)
+{
+    struct splitting s = {arena, rules, &x->chains, 0};
+    each_chain(x, count_chain, &s);
+    rule_chains_init(&x->chains, arena, s.long_ones);
+    each_chain(x, split_chain, &s);
+    x->exact.chains = x->exact_folded.chains = &x->chains;
+    x->prefix.chains = x->prefix_folded.chains = x->regex.chains = &x->chains;
+}
+
 static const struct rule_index *build_index(struct arena *arena, struct rule *rules, uint32_t count)
 {
     struct rule_index *x = arena_new(arena, struct rule_index);
@@ -41,6 +87,7 @@ static const struct rule_index *build_index(struct arena *arena, struct rule *ru
     prefix_tree_build(&x->prefix, arena, rules, count, PATH_PREFIX, false);
     prefix_tree_build(&x->prefix_folded, arena, rules, count, PATH_PREFIX, true);
     prefix_tree_build(&x->regex, arena, rules, count, PATH_REGEX, false);
+    split_chains(x, arena, rules);
     return x;
 }
 
@@ -69,7 +116,7 @@ static uint32_t find_exact(const struct rule_set *s, const struct exact_table *t
     if (!t->used)
         return best;
     uint32_t first = exact_table_find(t, s->rules, rq->path, exact_table_hash(t, rq->path));
-    return rule_chain_find(s->rules, first, rq, best);
+    return rule_chain_find(t->chains, s->rules, first, rq, best);
 }
 
 const struct rule *rule_set_find(const struct rule_set *s, const struct route_request *rq)

@@ -30,16 +30,26 @@ static struct slice lower(struct arena *a, struct slice s)
 static struct regex *regexes[REGEXES];
 static const char *const patterns[REGEXES] = {"/a.*", ".*b", "/(a|b)+/?", "/[Aa]{2}.*"};
 
-static void add_condition(struct arena *a, struct rule *r)
+static struct slice random_value(struct arena *a)
 {
-    struct condition *c = arena_new(a, struct condition);
-    c->source = CONDITION_HEADER;
-    c->name = SLICE("x");
-    c->test = (enum condition_test)below(3);
-    c->text = below(2) ? SLICE("1") : SLICE("2");
-    c->invert = below(4) == 0;
+    char text[16];
+    int n = snprintf(text, sizeof(text), "%u", below(below(2) ? 3 : 60));
+    return arena_dup(a, (struct slice){text, (size_t)n});
+}
+
+static void add_conditions(struct arena *a, struct rule *r)
+{
+    uint32_t count = 1 + below(2);
+    struct condition *c = arena_array(a, struct condition, count);
+    for (uint32_t i = 0; i < count; i++) {
+        c[i].source = below(5) ? CONDITION_HEADER : CONDITION_METHOD;
+        c[i].name = below(4) ? SLICE("x") : SLICE("y");
+        c[i].test = below(2) ? TEST_EXACT : (enum condition_test)below(3);
+        c[i].text = random_value(a);
+        c[i].invert = below(6) == 0;
+    }
     r->conditions = c;
-    r->condition_count = 1;
+    r->condition_count = (uint16_t)count;
 }
 
 static struct rule *random_rule(struct arena *a)
@@ -59,8 +69,8 @@ static struct rule *random_rule(struct arena *a)
     r->path = path.ptr;
     r->path_len = (uint32_t)path.len;
     r->next = RULE_NONE;
-    if (below(3) == 0)
-        add_condition(a, r);
+    if (below(3) != 0)
+        add_conditions(a, r);
     return r;
 }
 
@@ -76,9 +86,13 @@ static struct route_request random_request(struct arena *a, const struct rule *c
         memcpy(p + near.len, tail.ptr, tail.len);
         path = (struct slice){p, near.len + (below(2) ? tail.len : 0)};
     }
-    *header = (struct route_header){SLICE("x"), below(2) ? SLICE("1") : SLICE("21")};
-    return (struct route_request){
-        .path = path, .headers = header, .header_count = below(3) ? 1 : 0, .worker = REGEX_CONTROL};
+    for (uint32_t i = 0; i < 3; i++) // the same name may come again
+        header[i] = (struct route_header){below(3) ? SLICE("x") : SLICE("y"), random_value(a)};
+    return (struct route_request){.path = path,
+                                  .method = random_value(a),
+                                  .headers = header,
+                                  .header_count = below(4),
+                                  .worker = REGEX_CONTROL};
 }
 
 static bool table_agrees(void)
@@ -88,12 +102,19 @@ static bool table_agrees(void)
     arena_init(&a, 0);
     uint32_t count = 1 + below(below(2) ? 10 : 200);
     const struct rule **rules = arena_array(&a, const struct rule *, count);
-    for (uint32_t i = 0; i < count; i++)
-        rules[i] = random_rule(&a);
+    bool one_path = below(3) == 0; // told apart by what else they demand
+    for (uint32_t i = 0; i < count; i++) {
+        struct rule *r = random_rule(&a);
+        if (one_path && r->kind != PATH_REGEX && below(8)) {
+            r->path = "/a";
+            r->path_len = 2;
+        }
+        rules[i] = r;
+    }
     const struct rule_set *s = rule_set_create(&a, rules, count);
     for (uint32_t i = 0; i < 200 && ok; i++) {
-        struct route_header header;
-        struct route_request rq = random_request(&a, rules, count, &header);
+        struct route_header headers[3];
+        struct route_request rq = random_request(&a, rules, count, headers);
         ok = rule_set_find(s, &rq) == rule_set_find_linear(s, &rq);
         if (!ok)
             printf("path %.*s of %u rules\n", SLICE_FMT(rq.path), count);
