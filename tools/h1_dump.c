@@ -169,8 +169,10 @@ static bool read_chunked(struct reader *r)
         put_bytes(&r->out, piece);
     else if (e == H1_CHUNK_ERROR)
         refuse(r, &bad);
-    else if (e == H1_CHUNK_TRAILERS)
+    else if (e == H1_CHUNK_TRAILERS) {
         r->state = TRAILERS;
+        r->scanned = 0;
+    }
     return e != H1_CHUNK_MORE;
 }
 
@@ -194,7 +196,7 @@ static bool read_trailers(struct reader *r)
     static struct head trailers;
     struct h1_message m;
     head_reset(&trailers);
-    enum err e = h1_parse_trailers(r->data + r->at, r->len - r->at, &trailers, &m);
+    enum err e = h1_parse_trailers(r->data + r->at, r->len - r->at, &r->scanned, &trailers, &m);
     if (e == MORE)
         return false;
     if (e != OK) {

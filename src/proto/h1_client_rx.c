@@ -159,7 +159,9 @@ static void feed_trailers(struct h1_client *c, struct slice *in)
     uint32_t before = c->headbuf.base ? c->headbuf.len : 0;
     size_t n = h1_headbuf_fill(&c->headbuf, c->pools->exchanges, x, *in);
     head_reset(&trailers);
-    enum err e = n ? h1_parse_trailers(c->headbuf.base, c->headbuf.len, &trailers, &m) : ERR_LIMIT;
+    enum err e =
+        n ? h1_parse_trailers(c->headbuf.base, c->headbuf.len, &c->headbuf.scanned, &trailers, &m)
+          : ERR_LIMIT;
     if (e == MORE) {
         *in = slice_from(*in, n);
         return;

@@ -3,6 +3,7 @@
 // allocate meanwhile. When its room is full it moves, once, to a block of the second pool.
 #include "proto/h1_headbuf.h"
 #include "core/check.h"
+#include "proto/h1_parse.h"
 
 // The arena keeps this much for what the gateway adds to the head (names, rewritten path, IDs).
 #define ARENA_RESERVE 1024
@@ -43,20 +44,6 @@ static bool grow(struct h1_headbuf *b, struct exchange_pools *p, struct exchange
     return true;
 }
 
-// One past the blank line, or all of it: what follows a head is not the head's to copy.
-static size_t head_part(struct slice bytes)
-{
-    const char *p = bytes.ptr, *end = bytes.ptr + bytes.len;
-    while ((p = memchr(p, '\n', (size_t)(end - p)))) {
-        p++;
-        if (p < end && *p == '\n')
-            return (size_t)(p + 1 - bytes.ptr);
-        if (end - p >= 2 && p[0] == '\r' && p[1] == '\n')
-            return (size_t)(p + 2 - bytes.ptr);
-    }
-    return bytes.len;
-}
-
 size_t h1_headbuf_fill(struct h1_headbuf *b, struct exchange_pools *p, struct exchange *x,
                        struct slice bytes)
 {
@@ -64,14 +51,15 @@ size_t h1_headbuf_fill(struct h1_headbuf *b, struct exchange_pools *p, struct ex
         begin(b, x);
     if (b->len == b->cap && !grow(b, p, x))
         return 0;
-    size_t n = b->cap - b->len;
-    size_t wanted = b->len == 0 ? head_part(bytes) : bytes.len;
-    if (b->len == 0 && wanted < n && bytes.ptr[0] != '\r' && bytes.ptr[0] != '\n')
-        b->scanned = wanted; // the parser finds the blank line without looking for it again
+    // What follows a head that is here whole is not the head's to copy.
+    const char *end = b->len == 0 ? h1_find_head_end(bytes.ptr, bytes.len, &b->scanned) : NULL;
+    size_t wanted = end ? (size_t)(end - bytes.ptr) : bytes.len, n = b->cap - b->len;
     if (n > wanted)
         n = wanted;
     memcpy(b->base + b->len, bytes.ptr, n);
     b->len += (uint32_t)n;
+    if (b->scanned > b->len)
+        b->scanned = b->len; // not all of it has been copied
     return n;
 }
 

@@ -6,7 +6,7 @@
 struct h1_headbuf {
     char *base; // NULL = not begun
     uint32_t len, cap;
-    size_t scanned; // see h1_parse.h
+    size_t scanned; // the parser's, see h1_parse.h
 };
 
 // Copies from the front of `bytes` as much as fits; returns how much. 0 = full (too large a head).

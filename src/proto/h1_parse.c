@@ -14,8 +14,7 @@ static enum err bad(struct h1_message *m, enum h1_error error, const char *detai
     return ERR_SYNTAX;
 }
 
-// The end of the head (one past its blank line) or NULL. *scanned lets the next call go on.
-static const char *find_head_end(const char *data, size_t len, size_t *scanned)
+const char *h1_find_head_end(const char *data, size_t len, size_t *scanned)
 {
     const char *p = data + (*scanned > 3 ? *scanned - 3 : 0);
     const char *end = data + len;
@@ -260,7 +259,7 @@ enum err h1_parse_request(char *data, size_t len, size_t *scanned, struct head *
     // Most heads arrive whole. Where this one has not, or is malformed, its end is looked for
     // first.
     if (*scanned != 0 || request_head(line, data + len, h, m, &end) != OK) {
-        const char *head_end = find_head_end(line, len - (size_t)(line - data), scanned);
+        const char *head_end = h1_find_head_end(data, len, scanned);
         if (!head_end) {
             head_reset(h);
             return incomplete(line, len - (size_t)(line - data), line == data, m);
@@ -321,7 +320,7 @@ enum err h1_parse_response(char *data, size_t len, size_t *scanned, struct slice
 {
     char *end;
     if (*scanned != 0 || response_head(data, data + len, h, m, &end) != OK) {
-        const char *head_end = find_head_end(data, len, scanned);
+        const char *head_end = h1_find_head_end(data, len, scanned);
         if (!head_end) { // another protocol's greeting is refused without waiting for a blank line
             head_reset(h);
             bool hopeful = memcmp(data, "HTTP/", len < 5 ? len : 5) == 0;
@@ -343,9 +342,9 @@ enum err h1_parse_response(char *data, size_t len, size_t *scanned, struct slice
     return OK;
 }
 
-enum err h1_parse_trailers(char *data, size_t len, struct head *h, struct h1_message *m)
+enum err h1_parse_trailers(char *data, size_t len, size_t *scanned, struct head *h,
+                           struct h1_message *m)
 {
-    size_t scanned = 0;
     memset(m, 0, sizeof(*m));
     if (len >= 2 && data[0] == '\r' && data[1] == '\n') {
         m->head_len = 2;
@@ -353,7 +352,7 @@ enum err h1_parse_trailers(char *data, size_t len, struct head *h, struct h1_mes
     }
     if (len >= 1 && data[0] == '\n')
         return bad(m, H1_BAD_REQUEST, "http1.bare_line_feed");
-    const char *end = find_head_end(data, len, &scanned);
+    const char *end = h1_find_head_end(data, len, scanned);
     if (!end)
         return len > HEAD_MAX_BYTES ? bad(m, H1_TOO_LARGE, "http1.trailers_too_large") : MORE;
     m->head_len = (uint32_t)(end - data);

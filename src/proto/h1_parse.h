@@ -28,10 +28,16 @@ struct h1_message {
     const char *details; // static: what is wrong
 };
 
+// One past the blank line that ends the head (or trailer section) at data[0..len), or NULL: then
+// *scanned becomes len, and a later call with more bytes looks only at what has come since. A bare
+// LF counts as a line's end, for the parser to refuse.
+const char *h1_find_head_end(const char *data, size_t len, size_t *scanned);
+
 // Parses a whole head at data[0..len). The strings of *h point into data, whose field names are
-// lower-cased in place. `scanned` is how many bytes earlier calls have looked at (0 at first); it
-// is updated. MORE: the blank line has not come. ERR_SYNTAX: m->error and m->details say why. One
-// empty line before a request is skipped.
+// lower-cased in place. `scanned` is how many bytes are known to end no head (0 at first); it is
+// updated, so that a head costs the same in however many pieces it arrives. MORE: the blank line
+// has not come. ERR_SYNTAX: m->error and m->details say why. One empty line before a request is
+// skipped.
 enum err h1_parse_request(char *data, size_t len, size_t *scanned, struct head *h,
                           struct h1_message *m) must_use;
 // `request_method` decides whether a body can follow (HEAD, CONNECT).
@@ -52,5 +58,6 @@ void h1_chunked_init(struct h1_chunked *c);
 // TRAILERS: the last chunk has been read, *in begins at the trailer section (parse with
 // h1_parse_trailers).
 enum h1_chunk_event h1_chunked_next(struct h1_chunked *c, struct slice *in, struct slice *data);
-// The trailer section up to its blank line; MORE while that is missing.
-enum err h1_parse_trailers(char *data, size_t len, struct head *h, struct h1_message *m) must_use;
+// The trailer section up to its blank line; MORE while that is missing. `scanned` as above.
+enum err h1_parse_trailers(char *data, size_t len, size_t *scanned, struct head *h,
+                           struct h1_message *m) must_use;

@@ -216,7 +216,9 @@ static bool feed_trailers(struct h1_server *s, struct slice *in)
     size_t n = h1_headbuf_fill(&s->headbuf, s->pools->exchanges, x, *in);
     static _Thread_local struct head trailers;
     head_reset(&trailers);
-    enum err e = n ? h1_parse_trailers(s->headbuf.base, s->headbuf.len, &trailers, &m) : ERR_LIMIT;
+    enum err e =
+        n ? h1_parse_trailers(s->headbuf.base, s->headbuf.len, &s->headbuf.scanned, &trailers, &m)
+          : ERR_LIMIT;
     if (e == MORE) {
         *in = slice_from(*in, n);
         return true;

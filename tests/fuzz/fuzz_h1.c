@@ -43,7 +43,7 @@ static enum err parse_kind(enum kind kind, char *data, size_t len, size_t *scann
         return h1_parse_request(data, len, scanned, h, m);
     if (kind == RESPONSE)
         return h1_parse_response(data, len, scanned, SLICE("GET"), h, m);
-    return h1_parse_trailers(data, len, h, m);
+    return h1_parse_trailers(data, len, scanned, h, m);
 }
 
 // What is read of the first `step` bytes, then of so many more, until it is a message or none.

@@ -201,3 +201,47 @@ TEST(h1_parse_response_framing)
             "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", "GET"),
         (enum h1_framing) - 1);
 }
+
+enum kind { REQUEST, RESPONSE, TRAILERS };
+
+static enum err parse_kind(enum kind kind, char *data, size_t len, size_t *scanned,
+                           struct h1_message *m)
+{
+    static struct head h;
+    head_reset(&h);
+    if (kind == REQUEST)
+        return h1_parse_request(data, len, scanned, &h, m);
+    if (kind == RESPONSE)
+        return h1_parse_response(data, len, scanned, SLICE("GET"), &h, m);
+    return h1_parse_trailers(data, len, scanned, &h, m);
+}
+
+// Byte by byte; of what earlier calls have looked at, a whole message is made meanwhile, which a
+// call that looks there again would take.
+static void drip(enum kind kind, const char *text, const char *whole)
+{
+    char data[256];
+    size_t scanned = 0, len = strlen(text);
+    struct h1_message m;
+    for (size_t n = 1; n < len; n++) {
+        memcpy(data, text, n);
+        if (n >= strlen(whole) + 4)
+            memcpy(data, whole, strlen(whole));
+        if (parse_kind(kind, data, n, &scanned, &m) != MORE) {
+            test_fail(__FILE__, __LINE__, "%s: not MORE at %zu", text, n);
+            return;
+        }
+        EXPECT_EQ(scanned, n);
+    }
+    memcpy(data, text, len);
+    EXPECT_EQ(parse_kind(kind, data, len, &scanned, &m), OK);
+    EXPECT_EQ(m.head_len, len);
+}
+
+TEST(h1_parse_looks_at_each_byte_once)
+{
+    drip(REQUEST, "GET /productpage HTTP/1.1\r\nHost: a\r\nx: 1\r\ny: 2\r\nz: 3\r\n\r\n",
+         "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    drip(RESPONSE, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx: 1\r\n\r\n", "HTTP/1.1 200 \r\n\r\n");
+    drip(TRAILERS, "x-checksum: 1\r\ny: 2\r\nz: 3\r\n\r\n", "a: b\r\n\r\n");
+}
