@@ -3,6 +3,18 @@
 #include "config/rules.h"
 #include "config/validate_http.h"
 
+bool is_header_name(struct slice s)
+{
+    static const char marks[] = "!#$%&'*+-.^_`|~";
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              (c && strchr(marks, c))))
+            return false;
+    }
+    return s.len > 0;
+}
+
 static bool is_internal(struct slice name)
 {
     return (name.len && name.ptr[0] == ':') || slice_eq_nocase(name, SLICE("host"));
@@ -24,6 +36,39 @@ static void check_name(struct reader *r, struct pos pos, struct slice name, bool
     else if (is_internal(name))
         rule_error(r, pos, "invalid header \"%.*s\": header cannot have \":\" prefix",
                    SLICE_FMT(name));
+    else if (!is_header_name(name))
+        rule_error(r, pos, "header name %.*s is not a valid header name", SLICE_FMT(name));
+}
+
+// Fields of the connection or of the message's framing (RFC 9110 section 7.6.1, RFC 9112 section
+// 6). Istio lets them be set, and Envoy then frames a message by what was set: the next bytes are
+// read as something they are not.
+static const struct {
+    const char *name;
+    bool always_ours; // taken away and written anew whatever the document says
+} connection_headers[] = {
+    {"connection", true}, {"content-length", true},    {"http2-settings", true},
+    {"keep-alive", true}, {"proxy-connection", true},  {"te", false},
+    {"trailer", false},   {"transfer-encoding", true}, {"upgrade", true},
+};
+
+static void check_connection_header(struct reader *r, struct pos pos, struct slice name,
+                                    bool remove)
+{
+    for (size_t i = 0; i < COUNT_OF(connection_headers); i++) {
+        if (!slice_eq_nocase(name, slice_of(connection_headers[i].name)))
+            continue;
+        if (!remove)
+            rule_error(r, pos,
+                       "invalid header \"%.*s\": cannot set a header of the connection or of the "
+                       "message's framing",
+                       SLICE_FMT(name));
+        else if (connection_headers[i].always_ours)
+            rule_warning(r, pos,
+                         "header \"%.*s\" is the gateway's own on every connection: removing it "
+                         "changes nothing",
+                         SLICE_FMT(name));
+    }
 }
 
 // Envoy's header_parser.cc as a machine: where in `text %VAR(args)% text` it stands.
@@ -113,6 +158,7 @@ static void check_map(struct reader *r, const struct label_map *map, bool author
 {
     for (uint32_t i = 0; i < map->count; i++) {
         check_name(r, map->items[i].pos, map->items[i].key, authority_allowed);
+        check_connection_header(r, map->items[i].pos, map->items[i].key, false);
         check_value(r, map->items[i].pos, map->items[i].value);
     }
 }
@@ -123,8 +169,10 @@ static void check_operations(struct reader *r, const struct header_operations *o
         return;
     check_map(r, &o->add, request);
     check_map(r, &o->set, request);
-    for (uint32_t i = 0; i < o->remove.count; i++)
+    for (uint32_t i = 0; i < o->remove.count; i++) {
         check_name(r, o->remove.items[i].pos, o->remove.items[i].text, false);
+        check_connection_header(r, o->remove.items[i].pos, o->remove.items[i].text, true);
+    }
 }
 
 void check_header_operations(struct reader *r, const struct headers *h)

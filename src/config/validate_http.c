@@ -12,18 +12,6 @@ bool is_jwt_claim(struct slice header)
            (rest.len > 2 && rest.ptr[0] == '[' && rest.ptr[rest.len - 1] == ']');
 }
 
-static bool is_token(struct slice s)
-{
-    static const char marks[] = "!#$%&'*+-.^_`|~";
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.ptr[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              (c && strchr(marks, c))))
-            return false;
-    }
-    return s.len > 0;
-}
-
 static void check_subset_name(struct reader *r, struct pos pos, struct slice name)
 {
     if (name.len && !is_dns_label(name))
@@ -115,7 +103,7 @@ static void check_header_matches(struct reader *r, const struct load_options *op
                 "JWT claim based routing (key: %.*s) is only supported for gateway, found no "
                 "gateways: [%s]",
                 SLICE_FMT(m->name), mesh);
-        else if (!is_jwt_claim(m->name) && !is_pseudo_header(m->name) && !is_token(m->name))
+        else if (!is_jwt_claim(m->name) && !is_pseudo_header(m->name) && !is_header_name(m->name))
             rule_error(r, m->pos, "header name %.*s is not a valid header name",
                        SLICE_FMT(m->name));
         if (!presence) // `*` is no regular expression, it asks for presence
@@ -391,7 +379,7 @@ static void check_cors_headers(struct reader *r, const struct string_list *names
         const struct string_item *it = &names->items[i];
         if (it->text.len == 0)
             rule_error(r, it->pos, "header name cannot be empty");
-        else if (!is_token(it->text))
+        else if (!is_header_name(it->text))
             rule_error(r, it->pos, "header name %.*s is not a valid header name",
                        SLICE_FMT(it->text));
     }
