@@ -27,16 +27,14 @@ static void send_head(struct stream *st, struct head *h, bool end)
 {
     struct h1_client *c = client_of_stream(st);
     struct exchange *x = st->x;
-    struct field *cl = head_find(h, FIELD_CONTENT_LENGTH);
-    uint64_t length = 0;
     check(c->connected && c->tx == CLIENT_TX_IDLE);
     c->tx_framing = H1_BODY_NONE;
-    if (cl && slice_to_u64(field_value(cl), &length))
+    if (h->has_length)
         c->tx_framing = H1_BODY_LENGTH;
     else if (!end)
         c->tx_framing = H1_BODY_CHUNKED;
     c->tx = CLIENT_TX_BODY; // part of a head that does not fit is queued too
-    if (!h1_write_request(&c->tcp.out, h, c->tx_framing, length, x->upgrade)) {
+    if (!h1_write_request(&c->tcp.out, h, c->tx_framing, h->content_length, x->upgrade)) {
         tx_failed(c);
         return;
     }

@@ -171,8 +171,7 @@ static void collect_framing(const struct head *h, struct framing_fields *ff)
     }
 }
 
-static enum err apply_framing(const struct head *h, const struct framing_fields *ff,
-                              struct h1_message *m)
+static enum err apply_framing(struct head *h, const struct framing_fields *ff, struct h1_message *m)
 {
     m->connection_upgrade = ff->upgrade;
     m->keep_alive = h->minor_version >= 1 ? !ff->close : (ff->keep_alive && !ff->close);
@@ -189,6 +188,8 @@ static enum err apply_framing(const struct head *h, const struct framing_fields 
             m->content_length > INT64_MAX)
             return bad(m, H1_BAD_REQUEST, "http1.invalid_content_length");
         m->framing = H1_BODY_LENGTH;
+        h->has_length = true;
+        h->content_length = m->content_length;
     }
     return OK;
 }

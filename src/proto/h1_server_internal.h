@@ -45,6 +45,7 @@ struct h1_server {
     bool keep_alive, draining, in_feed, again;
     bool unsent;     // there was output when the timer was last armed
     bool held_back;  // takes too little of its responses: no request begins, nothing is read
+    bool expects;    // the request came with Expect, whatever becomes of the field
     bool empty_line; // one has been skipped before the next request
     bool tx_failed;  // output memory ran out: aborted by the timer, not inside the call that sent
 };

@@ -106,6 +106,7 @@ static void head_complete(struct h1_server *s)
     h->authority = host ? field_value(host) : own_address(s);
     x->upgrade = wants_upgrade(s, h);
     s->keep_alive = s->rq.keep_alive;
+    s->expects = head_find(h, FIELD_EXPECT) != NULL;
     s->drain_left = 64u * 1024u;
     s->tx = SERVER_TX_IDLE;
     worker_count(s->tcp.worker, downstream_rq_total);

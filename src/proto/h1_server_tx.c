@@ -18,14 +18,12 @@ static bool body_allowed(const struct exchange *x, uint32_t status)
 }
 
 // How this response is delimited towards this client (RFC 9112 section 6).
-static enum h1_framing choose_framing(struct h1_server *s, struct head *h, bool end,
-                                      uint64_t *length)
+static enum h1_framing choose_framing(const struct h1_server *s, const struct head *h, bool end)
 {
-    struct exchange *x = s->stream.x;
-    struct field *cl = head_find(h, FIELD_CONTENT_LENGTH);
+    const struct exchange *x = s->stream.x;
     if (h->status < 200 || h->status == 204)
         return H1_BODY_NONE;
-    if (cl && slice_to_u64(field_value(cl), length))
+    if (h->has_length)
         return H1_BODY_LENGTH;
     if (!body_allowed(x, h->status))
         return H1_BODY_NONE;
@@ -46,12 +44,11 @@ static void response_done(struct h1_server *s)
 
 // Whether the client must be cut off because of what it still has to send: more than is worth
 // reading, or perhaps nothing at all after an unanswered Expect (RFC 9110 section 10.1.1).
-static bool body_will_not_come(struct h1_server *s)
+static bool body_will_not_come(const struct h1_server *s)
 {
-    struct exchange *x = s->stream.x;
     if (s->rx == SERVER_RX_DONE)
         return false;
-    if (x->request_body_bytes == 0 && head_find(&x->request, FIELD_EXPECT))
+    if (s->stream.x->request_body_bytes == 0 && s->expects)
         return true;
     return s->rq.framing == H1_BODY_LENGTH && s->remaining > s->drain_left;
 }
@@ -60,8 +57,7 @@ static void send_head(struct stream *st, struct head *h, bool end)
 {
     struct h1_server *s = server_of_stream(st);
     struct exchange *x = st->x;
-    uint64_t length = 0;
-    enum h1_framing framing = choose_framing(s, h, end, &length);
+    enum h1_framing framing = choose_framing(s, h, end);
     bool final = h->status >= 200 || h->status == 101;
     if (s->tx_failed)
         return;
@@ -77,7 +73,7 @@ static void send_head(struct stream *st, struct head *h, bool end)
     } else if (x->version == HTTP_1_0) {
         return; // RFC 9110 section 15.2: no 1xx to an HTTP/1.0 client
     }
-    if (!h1_write_response(&s->tcp.out, h, framing, length, final ? s->keep_alive : true,
+    if (!h1_write_response(&s->tcp.out, h, framing, h->content_length, final ? s->keep_alive : true,
                            h->status == 101, x->version == HTTP_1_0 ? 0 : 1)) {
         tx_failed(s);
         return;

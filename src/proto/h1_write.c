@@ -131,15 +131,13 @@ static void emit_framing(struct writer *w, enum h1_framing framing, uint64_t con
     }
 }
 
-static void emit_upgrade(struct writer *w, struct head *h)
+// Of all upgrades only this one is passed on, in either direction.
+static void emit_upgrade(struct writer *w)
 {
-    struct field *f = head_find(h, FIELD_UPGRADE);
-    emit(w, SLICE("connection: upgrade\r\n"));
-    if (f)
-        emit_field(w, SLICE("upgrade"), field_value(f));
+    emit(w, SLICE("connection: upgrade\r\nupgrade: websocket\r\n"));
 }
 
-bool h1_write_request(struct bufq *out, struct head *h, enum h1_framing framing,
+bool h1_write_request(struct bufq *out, const struct head *h, enum h1_framing framing,
                       uint64_t content_length, bool upgrade)
 {
     struct writer w;
@@ -156,7 +154,7 @@ bool h1_write_request(struct bufq *out, struct head *h, enum h1_framing framing,
     emit_fields(&w, h, true);
     emit_framing(&w, framing, content_length);
     if (upgrade)
-        emit_upgrade(&w, h);
+        emit_upgrade(&w);
     emit(&w, SLICE("\r\n"));
     return finish(&w);
 }
@@ -174,7 +172,7 @@ static void emit_status_line(struct writer *w, const struct head *h)
     emit(w, SLICE("\r\n"));
 }
 
-bool h1_write_response(struct bufq *out, struct head *h, enum h1_framing framing,
+bool h1_write_response(struct bufq *out, const struct head *h, enum h1_framing framing,
                        uint64_t content_length, bool keep_alive, bool upgrade,
                        uint8_t minor_version)
 {
@@ -184,7 +182,7 @@ bool h1_write_response(struct bufq *out, struct head *h, enum h1_framing framing
     emit_fields(&w, h, false);
     emit_framing(&w, framing, content_length);
     if (upgrade)
-        emit_upgrade(&w, h);
+        emit_upgrade(&w);
     else if (!keep_alive)
         emit(&w, SLICE("connection: close\r\n"));
     else if (minor_version == 0)

@@ -25,6 +25,10 @@ struct head {
     // response
     uint32_t status;
     uint8_t minor_version; // HTTP/1.x only
+    // The body's length, where the message said one. Framing goes by this and never by the fields,
+    // which a header operation may have changed.
+    bool has_length;
+    uint64_t content_length;
     uint32_t field_count;
     struct field fields[HEAD_FIELD_SLOTS];
 };

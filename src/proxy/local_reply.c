@@ -1,25 +1,18 @@
 // Answers of the gateway's own: errors, redirects, direct responses. When one of these returns
 // the exchange may be over and freed, so it is always the caller's last act.
 #include "proxy/proxy_internal.h"
-#include <stdio.h>
 
 static void send_reply(struct exchange *x, struct slice body, struct slice content_type)
 {
     struct head *h = &x->response;
-    char *length = proxy_alloc(x, 20);
-    if (!length) {
-        x->down->ops->reset(x->down, RESET_OVERFLOW);
-        return;
-    }
-    int n = snprintf(length, 20, "%zu", body.len);
-    bool sized = h->status >= 200 && h->status != 204 && h->status != 304;
-    if ((sized && head_add(h, FIELD_CONTENT_LENGTH, (struct slice){length, (size_t)n}) != OK) ||
-        (body.len && head_add(h, FIELD_CONTENT_TYPE, content_type) != OK) ||
+    h->has_length = h->status >= 200 && h->status != 204 && h->status != 304;
+    h->content_length = body.len;
+    if ((body.len && head_add(h, FIELD_CONTENT_TYPE, content_type) != OK) ||
         proxy_response_fields(x, h) != OK) {
         x->down->ops->reset(x->down, RESET_OVERFLOW);
         return;
     }
-    bool no_body = body.len == 0 || !sized || slice_eq(x->request.method, SLICE("HEAD"));
+    bool no_body = body.len == 0 || !h->has_length || slice_eq(x->request.method, SLICE("HEAD"));
     x->response_start_ns = x->worker->now_ns;
     x->down->ops->send_head(x->down, h, no_body);
     // Copied: the exchange, and with it its snapshot, may end before the body is sent.

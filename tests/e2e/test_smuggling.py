@@ -422,6 +422,35 @@ def test_underscores_imitate_nothing(proxy, name):
     assert b"77" not in [v.encode() for _, v in sent.headers]
 
 
+def test_framing_is_the_messages_own(serve, upstream):
+    """Whatever a document does to the fields that frame a message."""
+    gone = {"remove": ["content-length", "transfer-encoding", "connection", "upgrade", "keep-alive"]}
+    gateway = serve(d.gateway(), d.virtual_service(d.rule(headers={"request": gone, "response": gone})), *d.backend(upstream.port))
+    with Client(gateway.port) as client:
+        for data in (post(b"Content-Length: 3", body=b"abc"), chunks(chunked(b"abc"))):
+            client.send(data)
+            response = client.response()
+            assert response.json()["body"] == "abc" and response.header("content-length") == str(len(response.body))
+    by_length, by_chunks = upstream.requests
+    assert by_length.header("content-length") == "3" and by_chunks.header("transfer-encoding") == "chunked"
+    assert by_length.connection == by_chunks.connection
+
+
+@pytest.mark.parametrize("who", ["document", "client"])
+def test_expect_that_was_taken_away(serve, upstream, who):
+    """A final response without the body having come: what comes next may be either, so nothing does."""
+    upstream.stream_bodies = True
+    upstream.handler = lambda c, r: c.send(reply(b"no", status="417 Expectation Failed"))
+    rule = d.rule(headers={"request": {"remove": ["expect"]}}) if who == "document" else d.rule()
+    gateway = serve(d.gateway(), d.virtual_service(rule), *d.backend(upstream.port))
+    with Client(gateway.port) as client:
+        client.send(post(b"Expect: 100-continue", b"Connection: expect", b"Content-Length: %d" % len(SMUGGLED)))
+        response = client.response()
+        assert (response.status, response.header("connection")) == (417, "close")
+        client.expect_close()
+    assert upstream.requests[0].header("expect") is None
+
+
 def test_two_hosts_one_request(serve, upstream):
     """A target's authority is what is routed by, whatever Host says (RFC 9112 section 3.2.2)."""
     gateway = serve(d.gateway(), d.virtual_service(d.rule(headers={"request": {"set": {"x-host": "b"}}}), name="b", hosts=["b.test"]),
