@@ -28,13 +28,15 @@ struct h1_client {
     struct h1_message rs;
     struct h1_chunked chunked;
     uint64_t remaining;
+    uint64_t queued_turn; // of the worker's loop, when the request's head was queued
     uint32_t requests;
     uint32_t interim; // 1xx heads of the response under way
     enum h1_client_rx rx;
     enum h1_client_tx tx;
     enum h1_framing tx_framing;
     bool connected, keep_alive;
-    bool tx_failed; // output memory ran out: failed by the timer, not inside the call that sent
+    bool more_slices; // on_data has more behind the one that is being fed
+    bool tx_failed;   // output memory ran out: failed by the timer, not inside the call that sent
 };
 
 static inline struct h1_client *client_of_tcp(struct tcp *t)
@@ -44,6 +46,11 @@ static inline struct h1_client *client_of_tcp(struct tcp *t)
 static inline struct h1_client *client_of_stream(const struct stream *s)
 {
     return container_of(s, struct h1_client, stream);
+}
+
+static inline uint64_t h1_client_turn(const struct h1_client *c)
+{
+    return counter_read(&c->tcp.worker->counters.c[COUNTER_loop_turns]);
 }
 
 extern const struct stream_ops h1_client_stream_ops;

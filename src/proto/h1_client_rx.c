@@ -19,6 +19,15 @@ static void malformed(struct h1_client *c, const char *details)
     h1_client_fail(c, RESET_PROTOCOL);
 }
 
+// The response is complete. What has come behind it answers nothing that was asked: whoever is
+// given this connection next would take it for theirs.
+static void response_done(struct h1_client *c, const struct slice *rest)
+{
+    if (rest->len > 0 || c->more_slices)
+        c->keep_alive = false;
+    h1_client_response_done(c);
+}
+
 // Delivers the last piece after the connection is free, so that the exchange may end inside.
 static void deliver_end(struct h1_client *c, struct slice data, uint16_t bid, struct slice *rest)
 {
@@ -26,13 +35,27 @@ static void deliver_end(struct h1_client *c, struct slice data, uint16_t bid, st
     struct chunk last = CHUNK_EMPTY;
     if (data.len > 0)
         last = chunk_of(c, data, bid);
-    if (rest->len > 0)
-        c->keep_alive = false;
-    h1_client_response_done(c);
+    response_done(c, rest);
     x->handler->response_data(x, last, true);
 }
 
 // ---- head
+
+// Whether any of the request can have reached the upstream: not in the turn that queued it. It is
+// sent at the end of that, and what comes before may still be among the turn's completions.
+static bool asked(const struct h1_client *c)
+{
+    return c->tx != CLIENT_TX_IDLE && c->queued_turn != h1_client_turn(c);
+}
+
+// An answer to a question that was not asked. Where the connection was used before, it belongs
+// to what was asked then: this request has not been sent and may be, on another connection.
+static void unsolicited(struct h1_client *c)
+{
+    worker_count(c->tcp.worker, upstream_rs_malformed);
+    c->stream.x->details = "http1.unsolicited_response";
+    h1_client_fail(c, c->requests > 0 ? RESET_REMOTE : RESET_PROTOCOL);
+}
 
 static void start_tunnel(struct h1_client *c)
 {
@@ -78,9 +101,7 @@ static void head_complete(struct h1_client *c, struct slice *rest)
     bool end = c->rs.framing == H1_BODY_NONE ||
                (c->rs.framing == H1_BODY_LENGTH && c->rs.content_length == 0);
     if (end) {
-        if (rest->len > 0)
-            c->keep_alive = false;
-        h1_client_response_done(c);
+        response_done(c, rest);
     } else {
         c->rx = CLIENT_RX_BODY;
         c->remaining = c->rs.content_length;
@@ -92,6 +113,10 @@ static void head_complete(struct h1_client *c, struct slice *rest)
 static void feed_head(struct h1_client *c, struct slice *in)
 {
     struct exchange *x = c->stream.x;
+    if (!asked(c)) {
+        unsolicited(c);
+        return;
+    }
     uint32_t before = c->headbuf.base ? c->headbuf.len : 0;
     size_t n = h1_headbuf_fill(&c->headbuf, c->pools->exchanges, x, *in);
     if (n == 0) {
@@ -111,10 +136,6 @@ static void feed_head(struct h1_client *c, struct slice *in)
     }
     *in = slice_from(*in, c->rs.head_len - before);
     h1_headbuf_keep(&c->headbuf, x, c->rs.head_len);
-    if (c->tx == CLIENT_TX_IDLE) { // an answer to a question that was not asked
-        malformed(c, "http1.unsolicited_response");
-        return;
-    }
     head_complete(c, in);
 }
 
@@ -176,10 +197,8 @@ static void feed_trailers(struct h1_client *c, struct slice *in)
         deliver_end(c, (struct slice){NULL, 0}, 0, in);
         return;
     }
-    if (in->len > 0)
-        c->keep_alive = false;
     x->response_trailers = &trailers;
-    h1_client_response_done(c);
+    response_done(c, in);
     x->handler->response_trailers(x);
 }
 
@@ -221,6 +240,7 @@ void h1_client_on_data(struct tcp *t, const struct slice *data, const uint16_t *
     struct h1_client *c = client_of_tcp(t);
     for (uint32_t i = 0; i < n; i++) {
         struct slice in = data[i];
+        c->more_slices = i + 1 < n;
         while (in.len > 0 && c->rx != CLIENT_RX_CLOSED)
             feed_one(c, &in, bids[i]);
         bufring_put(&t->worker->bufs, bids[i]);
