@@ -2,6 +2,7 @@
 // control thread (control.c); workers see it through struct proxy_worker.
 #pragma once
 #include "config/load.h"
+#include "core/memory.h"
 #include "core/rcu.h"
 #include "core/worker.h"
 #include "proto/h1_server.h"
@@ -88,7 +89,7 @@ struct runtime {
     _Atomic uint32_t listener_share; // how many of them one listener may have
     _Atomic uint32_t shed;           // enum shed
     _Atomic uint64_t memory_limit_bytes;
-    uint64_t cgroup_limit_bytes; // control thread
+    struct memory_cgroup cgroup; // control thread
     bool cgroup_asked;
     uint64_t start_unix_s;
 };

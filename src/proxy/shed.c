@@ -43,9 +43,9 @@ void runtime_watch_memory(struct runtime *rt)
     struct memory_use m;
     if (!rt->cgroup_asked) {
         rt->cgroup_asked = true;
-        rt->cgroup_limit_bytes = memory_cgroup_limit("/proc/self/cgroup", "/sys/fs/cgroup");
+        memory_cgroup_find("/proc/self/cgroup", "/sys/fs/cgroup", &rt->cgroup);
     }
-    memory_read(rt->cgroup_limit_bytes, &m);
+    memory_read(&rt->cgroup, &m);
     uint32_t permille = memory_permille(&m, reserve_of_all(rt));
     enum shed was = (enum shed)atomic_load(&rt->shed), to = runtime_shed_level(was, permille);
     atomic_store(&rt->memory_limit_bytes, m.limit_bytes);
