@@ -90,15 +90,13 @@ void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg
 {
     struct endpoint **next = calloc(cfg->endpoint_count + 1u, sizeof(struct endpoint *));
     check(next);
-    uint64_t total = 0;
+    c->total_weight = 0;
     for (uint32_t i = 0; i < cfg->endpoint_count; i++) {
         next[i] = take_existing(c, &cfg->endpoints[i]);
         if (!next[i])
             next[i] = endpoint_create(c, &cfg->endpoints[i]);
-        total += next[i]->weight;
+        c->total_weight += next[i]->weight;
     }
-    // What is beyond 32 bits is not drawn; Istio knows no such weights.
-    c->total_weight = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
     for (uint32_t i = 0; i < c->endpoint_count; i++)
         if (c->endpoints[i])
             endpoint_retire(c->endpoints[i]);

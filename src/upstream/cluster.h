@@ -31,8 +31,9 @@ struct upstream_cluster {
     uint64_t idle_timeout_ns, connect_timeout_ns; // copied: connections outlive snapshots
     uint32_t max_requests_per_connection;
     struct endpoint **endpoints;
-    uint32_t endpoint_count, total_weight;
-    uint32_t rr_next;
+    uint32_t endpoint_count;
+    uint64_t total_weight; // each is of 32 bits, their sum may be of more
+    uint64_t rr_next;
     uint32_t connections;
     uint32_t stat_id;
     uint32_t refs;

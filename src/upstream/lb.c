@@ -1,8 +1,9 @@
 // Choosing an endpoint: least request by the power of two choices (Mitzenmacher 2001; Envoy's
 // default), round robin, random; all weighted. Per worker, no shared state.
+#include "core/check.h"
 #include "upstream/cluster.h"
 
-static struct endpoint *by_weight(const struct upstream_cluster *c, uint32_t draw)
+static struct endpoint *by_weight(const struct upstream_cluster *c, uint64_t draw)
 {
     if (c->total_weight == c->endpoint_count) // all alike
         return c->endpoints[draw % c->endpoint_count];
@@ -16,7 +17,9 @@ static struct endpoint *by_weight(const struct upstream_cluster *c, uint32_t dra
 
 static struct endpoint *random_one(const struct upstream_cluster *c, struct rng *rng)
 {
-    return by_weight(c, rng_below(rng, c->total_weight));
+    if (likely(c->total_weight <= UINT32_MAX))
+        return by_weight(c, rng_below(rng, (uint32_t)c->total_weight));
+    return by_weight(c, rng_next(rng) % c->total_weight); // the remainder's bias is below 2^-20
 }
 
 // The less loaded of two, load measured against weight.

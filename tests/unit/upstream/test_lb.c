@@ -43,6 +43,17 @@ TEST(lb_random_keeps_weights)
     cluster_retire(c);
 }
 
+TEST(lb_weights_may_add_up_to_more_than_32_bits)
+{
+    const uint32_t weights[N] = {1u << 31, 1u << 31, 1u << 31, 1u << 31};
+    uint32_t counts[N];
+    struct upstream_cluster *c = make(LB_POLICY_RANDOM, weights);
+    draw(c, NULL, counts);
+    for (uint32_t i = 0; i < N; i++) // six standard deviations
+        EXPECT(counts[i] > DRAWS / 4 - 520 && counts[i] < DRAWS / 4 + 520);
+    cluster_retire(c);
+}
+
 TEST(lb_round_robin_is_even)
 {
     const uint32_t weights[N] = {1, 1, 1, 1};
