@@ -1,7 +1,9 @@
 """Changed documents while requests are served: whole or not at all, at once, and nobody notices."""
+import contextlib
 import os
 import re
 import signal
+import socket
 import threading
 import time
 
@@ -355,6 +357,60 @@ def test_the_drain_time_of_a_removed_listener_ends(serve, upstream):
         busy.expect_close()
     held.set()
     gateway.wait_idle()
+
+
+def test_a_direct_response_outlives_its_snapshot(serve):
+    """Its client reads slowly; the configuration it came from is freed, and overwritten, meanwhile."""
+    def docs(letter):
+        return [d.gateway(), d.virtual_service(
+            d.rule(directResponse={"status": 200, "body": {"string": letter * size}}))]
+
+    size, count = 1 << 20, 8  # more than the kernel takes at once
+    gateway = serve(*docs("a"), env={"MALLOC_PERTURB_": "165"}, workers=1)
+    with gateway.client(receive_buffer=4096) as slow:
+        slow.send(request("/") * count)
+        eventually(lambda: gateway.metric("output_chunks") > 0)
+        for letter in "bcd":
+            gateway.file.write_text(d.text(*docs(letter)))
+            eventually(lambda: gateway.fetch("/").body[:1].decode() == letter, LIVE)
+        gateway.wait_metric("snapshots_alive", 1)
+        assert gateway.metric("output_chunks") > 0
+        begun_before = 0
+        for _ in range(count):
+            body = slow.response().body
+            assert body in (b"a" * size, b"d" * size), set(body)
+            begun_before += body[:1] == b"a"
+        assert begun_before > 1
+    gateway.wait_idle()
+
+
+def test_a_retry_finds_what_its_cluster_has_become(serve, upstream):
+    """The first try connects to nobody; when it gives up, its cluster has other settings and another
+    endpoint. Istio's default retries go there."""
+    def docs(port, seconds):
+        return [d.gateway(), d.virtual_service(d.rule()), d.destination_rule(
+            "app", trafficPolicy={"connectionPool": {"tcp": {"connectTimeout": seconds}}}),
+            *d.backend(port)]
+
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        at = full.getsockname()
+        with contextlib.ExitStack() as stack:
+            for _ in range(4):  # the kernel drops what its queue has no room for
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(at)
+            gateway = serve(*docs(at[1], "3s"))
+            with gateway.client() as client:
+                client.send(request("/app"))
+                gateway.wait_metric("upstream_cx_active", 1)
+                start = len(gateway.log.lines)
+                gateway.file.write_text(d.text(*docs(upstream.port, "4s")))
+                assert gateway.log.wait("event=reload reason=changed", 2.5, start), gateway.log_text()
+                assert gateway.metric("upstream_rq_retry") == 0
+                response = client.response()
+                assert response.status == 200, response
+                assert gateway.metric("upstream_rq_retry") == 1
+    assert len(upstream.requests) == 1
 
 
 UPGRADE = [("connection", "Upgrade"), ("upgrade", "websocket")]
