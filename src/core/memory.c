@@ -77,8 +77,10 @@ static uint64_t tightest(const char *mount, struct slice group, const char *file
             least = v;
         if (group.len == 0)
             return least;
-        while (--group.len > 0 && group.ptr[group.len] != '/')
-            continue;
+        size_t slash = group.len - 1; // the path begins with one
+        while (slash > 0 && group.ptr[slash] != '/')
+            slash--;
+        group.len = slash;
     }
 }
 

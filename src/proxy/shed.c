@@ -37,9 +37,20 @@ enum shed runtime_shed_level(enum shed now, uint32_t permille)
     return SHED_NOTHING;
 }
 
+static const char *level_name(enum shed level)
+{
+    switch (level) {
+    case SHED_CONNECTIONS:
+        return "connections";
+    case SHED_REQUESTS:
+        return "requests";
+    default:
+        return "nothing";
+    }
+}
+
 void runtime_watch_memory(struct runtime *rt)
 {
-    static const char *const names[] = {"nothing", "connections", "requests"};
     struct memory_use m;
     if (!rt->cgroup_asked) {
         rt->cgroup_asked = true;
@@ -59,7 +70,7 @@ void runtime_watch_memory(struct runtime *rt)
     log_warn("memory_shed",
              "shed=%s was=%s used_mib=%llu limit_mib=%llu text=\"raise the limit (MemoryMax= in "
              "the systemd unit, resources.limits.memory), or serve fewer connections\"",
-             names[to], names[was], (unsigned long long)(m.used_bytes >> 20),
+             level_name(to), level_name(was), (unsigned long long)(m.used_bytes >> 20),
              (unsigned long long)(m.limit_bytes >> 20));
 }
 
