@@ -205,7 +205,7 @@ int64_t cert_not_after_s(const struct cert *c)
     return c->not_after_s;
 }
 
-static bool covers(const struct cert *c, int64_t now_s, char *why, size_t why_cap)
+bool cert_covers(const struct cert *c, int64_t now_s, char *why, size_t why_cap)
 {
     bool early = now_s < c->not_before_s;
     if (!early && now_s <= c->not_after_s)
@@ -222,7 +222,8 @@ static bool covers(const struct cert *c, int64_t now_s, char *why, size_t why_ca
 bool cert_is_valid(struct slice chain, struct slice key, int64_t now_s, char *why, size_t why_cap)
 {
     struct cert *c;
-    bool good = cert_parse(chain, key, &c, why, why_cap) == OK && covers(c, now_s, why, why_cap);
+    bool good =
+        cert_parse(chain, key, &c, why, why_cap) == OK && cert_covers(c, now_s, why, why_cap);
     cert_destroy(c);
     return good;
 }

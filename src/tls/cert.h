@@ -25,6 +25,9 @@ const char *cert_serial(const struct cert *c);
 int64_t cert_not_before_s(const struct cert *c);
 int64_t cert_not_after_s(const struct cert *c);
 
+// Whether the leaf is valid at that time; `why` says what is wrong when not.
+bool cert_covers(const struct cert *c, int64_t now_s, char *why, size_t why_cap);
+
 // The hook of struct load_options: whether the credential can be served at that time. The leaf's
 // dates count, as for Istio: a chain may carry an expired cross-signed root and still be trusted.
 bool cert_is_valid(struct slice chain, struct slice key, int64_t now_s, char *why, size_t why_cap);
