@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "core/map.h"
 #include "tls/credential.h"
+#include "tls/ticket.h"
 #include <openssl/sha2.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -461,6 +462,8 @@ static void make_server(struct loading *l, const struct subject *who, const stru
             complain(l, who);
             return;
         }
+        if (l->options->tickets)
+            tls_tickets_attach(l->options->tickets, ctx);
         o = shared_add(l, key);
         o->ctx = ctx;
     }

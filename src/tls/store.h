@@ -9,6 +9,7 @@
 #include "tls/ctx.h"
 
 struct tls_store;
+struct tls_tickets;
 
 struct tls_store_options {
     const char *mount;    // where Secrets would be mounted; NULL = "/etc/istio"
@@ -16,8 +17,9 @@ struct tls_store_options {
                           // own identity for ISTIO_MUTUAL; NULL = "/etc/certs"
     const char
         *system_ca; // bundle to verify destinations with that name no CA; NULL = the system's
-    struct slice http_alpn; // of HTTPS servers; empty = "h2,http/1.1"
-    int64_t now_s;          // seconds since the epoch, for warnings of expiry
+    struct tls_tickets *tickets; // of all servers, lives longer than they; NULL = each has its own
+    struct slice http_alpn;      // of HTTPS servers; empty = "h2,http/1.1"
+    int64_t now_s;               // seconds since the epoch, for warnings of expiry
 };
 
 // Never NULL. `previous` may be NULL and stays whole: its owner destroys it once the new one is in

@@ -5,6 +5,7 @@
 #include "shake.h"
 #include "test.h"
 #include "tls/store.h"
+#include "tls/ticket.h"
 #include <dirent.h>
 #include <errno.h>
 #include <openssl/nid.h>
@@ -23,6 +24,7 @@ static struct world {
     struct model *m;
     struct findings findings;
     struct tls_store *store;
+    struct tls_tickets *tickets;
     char told[4096];
 } w;
 
@@ -148,8 +150,11 @@ static void load(void)
     check(load_text("t.yaml", "default", (struct slice){w.text, w.len}, &options, &w.m,
                     &of_documents) == OK);
     findings_fini(&of_documents);
-    const struct tls_store_options store_options = {
-        .mount = w.mount, .identity = w.identity, .system_ca = w.system, .now_s = time(NULL)};
+    const struct tls_store_options store_options = {.mount = w.mount,
+                                                    .identity = w.identity,
+                                                    .system_ca = w.system,
+                                                    .tickets = w.tickets,
+                                                    .now_s = time(NULL)};
     w.store = tls_store_load(previous, w.m, &store_options, &w.findings);
     tls_store_destroy(previous);
 }
@@ -158,6 +163,7 @@ static void end(void)
 {
     unload();
     tls_store_destroy(w.store);
+    tls_tickets_destroy(w.tickets);
     remove_tree(w.folder);
 }
 
@@ -670,6 +676,46 @@ TEST(store_makes_a_context_anew_when_its_settings_change)
     }
     for (int i = 0; i < 5; i++)
         tls_ctx_put(held[i]);
+    end();
+}
+
+static bool resumes(struct tls_ctx *site, struct tls_ctx *c)
+{
+    struct shaken s;
+    shake_contexts(&s, site, c, "a.example");
+    EXPECT(s.done);
+    bool resumed = SSL_session_reused(s.client);
+    shake_fini(&s);
+    return resumed;
+}
+
+TEST(store_lets_tickets_outlive_a_renewed_certificate)
+{
+    static struct rcu rcu;
+    const struct made *ca = make_ca("ca"), *other = make_ca("other");
+    begin();
+    rcu_init(&rcu, 1);
+    w.tickets = tls_tickets_create(&rcu);
+    REQUIRE(w.tickets != NULL);
+    write_file("ca", ca->pem);
+    char tls[512];
+    snprintf(tls, sizeof(tls),
+             "{mode: OPTIONAL_MUTUAL, serverCertificate: %s, privateKey: %s, caCertificates: %s}",
+             path_of("crt"), path_of("key"), path_of("ca"));
+    add_gateway("istio", "g", tls);
+    add_rule("d", "a.example", "{mode: SIMPLE, insecureSkipVerify: true}");
+    for (int i = 0; i < 3; i++) {
+        if (i < 2) {
+            const struct made *m = make_of(ca, "site"); // the same names, another key
+            write_file("crt", m->pem);
+            write_file("key", m->key_pem);
+        } else {
+            write_file("ca", other->pem); // who may connect changes
+        }
+        load();
+        REQUIRE(server(0) && client(0));
+        EXPECT_EQ(resumes(server(0), client(0)), i == 1);
+    }
     end();
 }
 

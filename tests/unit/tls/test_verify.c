@@ -274,7 +274,7 @@ TEST(verify_reads_pins_as_envoy_does)
 {
     const struct made *m = make_ca("x");
     uint8_t plain[32], colons[32];
-    char text[96];
+    char text[97];
     struct slice hex = made_hash_pin(m);
     for (size_t i = 0; i < 32; i++)
         snprintf(text + i * 3, 4, "%.2s:", hex.ptr + i * 2);
