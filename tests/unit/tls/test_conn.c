@@ -503,7 +503,7 @@ size_t OPENSSL_memory_get_size(void *p);
 
 void *OPENSSL_memory_alloc(size_t size)
 {
-    void *p = malloc(size);
+    void *p = malloc(size ? size : 1); // BoringSSL copies the usable size, and TSan says 1 of 0
     if (p)
         __atomic_add_fetch(&allocated, malloc_usable_size(p) + 16, __ATOMIC_RELAXED);
     return p;
