@@ -141,11 +141,30 @@ static bool needs_prefix_match(const struct http_route *h)
     return false;
 }
 
+// What is written into a request line, a Host or a Location. A line's end there would begin
+// another field or message; so would a space in a request's target, to some who read it. Envoy's
+// API refuses the one and lets the other through.
+static void check_written(struct reader *r, struct pos pos, struct slice text, bool spaces,
+                          const char *field)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = (uint8_t)text.ptr[i];
+        if (c < 0x20 || c == 0x7f || (c == ' ' && !spaces)) {
+            rule_error(r, pos, "%s cannot have %s", field,
+                       c == ' ' ? "spaces" : "control characters");
+            return;
+        }
+    }
+}
+
 static void check_redirect(struct reader *r, const struct http_route *h)
 {
     const struct http_redirect *d = h->redirect;
     if (!d)
         return;
+    check_written(r, d->pos, d->uri, true, "redirect uri");
+    check_written(r, d->pos, d->prefix_rewrite, true, "redirect prefix_rewrite");
+    check_written(r, d->pos, d->authority, false, "redirect authority");
     if (d->uri.len && d->prefix_rewrite.len)
         rule_error(r, d->pos, "redirect may only specify one of uri or prefix_rewrite");
     else if (d->prefix_rewrite.len && needs_prefix_match(h))
@@ -187,6 +206,11 @@ static void check_rewrite(struct reader *r, const struct load_options *options,
 {
     if (!w)
         return;
+    check_written(r, w->pos, w->uri, false, "rewrite uri");
+    check_written(r, w->pos, w->authority, false, "rewrite authority");
+    if (w->uri_regex)
+        check_written(r, w->uri_regex->pos, w->uri_regex->rewrite, false,
+                      "UriRegexRewrite rewrite");
     if (w->uri.len && w->uri_regex)
         rule_error(r, w->pos, "rewrite may only contain one of URI or UriRegexRewrite");
     else if (!w->uri.len && !w->uri_regex && !w->authority.len)
@@ -216,6 +240,7 @@ static void check_one_authority(struct reader *r, const struct label_map *map,
                 "authority header cannot be set multiple times: have \"%.*s\", attempting to "
                 "set \"%.*s\"",
                 SLICE_FMT(*current), SLICE_FMT(l->value));
+        check_written(r, l->pos, l->value, false, "authority header");
         *current = l->value;
     }
 }
