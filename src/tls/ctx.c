@@ -488,6 +488,7 @@ static void set_policy(struct tls_ctx *c, const struct tls_server_settings *s)
 {
     SHA256_CTX sha;
     uint8_t auth = (uint8_t)c->client_auth;
+    check(s->identity_count <= TLS_IDENTITIES_MAX); // add_identities saw to it
     SHA256_Init(&sha);
     hash_text(&sha, s->name.ptr, s->name.len);
     for (uint32_t i = 0; i < s->identity_count; i++)

@@ -1,7 +1,6 @@
 // The cache of client sessions. Owns the sessions in its slots. A slot's content belongs to whoever
 // exchanged it out. Any thread.
 #include "tls/session.h"
-#include "core/check.h"
 #include <openssl/ssl.h>
 #include <stdlib.h>
 

@@ -538,13 +538,11 @@ static struct shared *client_trust(struct loading *l, const struct subject *who,
 {
     struct credential_ca c;
     enum err e;
-    if (t->mode == CLIENT_TLS_ISTIO_MUTUAL)
+    if (t->mode == CLIENT_TLS_ISTIO_MUTUAL || credential_is_builtin(t->credential_name))
         e = own_root(l, &c);
-    else if (t->credential_name.len && !credential_is_builtin(t->credential_name))
+    else if (t->credential_name.len)
         e = credential_ca_from_secret(&l->sources, t->credential_name, who->meta->ns, &c, l->why,
                                       sizeof(l->why));
-    else if (t->credential_name.len)
-        e = own_root(l, &c);
     else if (t->ca_certificates.len && !slice_eq(t->ca_certificates, SLICE("system")))
         e = credential_ca_from_files(&l->sources, t->ca_certificates, t->ca_crl, &c, l->why,
                                      sizeof(l->why));
