@@ -3,8 +3,7 @@
 // the only place where the kernel does completion work: inside ring_wait.
 //
 // Invariants: op->inflight is set from queueing to the last completion; `inflight` counts them.
-// user_data is the op's address; 0 is nobody's (cancellations), bit 0 marks a message from
-// another ring, which belongs to no operation in flight here.
+// user_data is the op's address; 0 is nobody's (cancellations).
 #include "core/ring.h"
 #include "core/check.h"
 #include "core/ring_kernel.h"
@@ -13,7 +12,6 @@
 #include <unistd.h>
 
 #define DRAIN_BATCH 256
-#define FOREIGN 1ull
 // One receive may take this much before other sockets have their turn (sqe->len of a multishot
 // receive, kernel 6.17).
 #define RECV_TURN_BYTES 65536
@@ -162,10 +160,10 @@ static uint32_t op_flags(uint32_t cqe)
 
 static void dispatch_one(struct ring *r, const struct completion *c)
 {
-    struct op *op = (struct op *)(uintptr_t)(c->user_data & ~FOREIGN);
+    struct op *op = (struct op *)(uintptr_t)c->user_data;
     if (!op)
         return;
-    if (!(c->user_data & FOREIGN) && !(c->flags & IORING_CQE_F_MORE)) {
+    if (!(c->flags & IORING_CQE_F_MORE)) {
         check(op->inflight);
         op->inflight = false;
         r->inflight--;
@@ -267,14 +265,6 @@ void ring_cancel(struct ring *r, struct op *target)
 {
     struct io_uring_sqe *sqe = sqe_get(r);
     io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)target, 0);
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    io_uring_sqe_set_data64(sqe, 0);
-}
-
-void ring_wake(struct ring *from, struct ring *to, struct op *op)
-{
-    struct io_uring_sqe *sqe = sqe_get(from);
-    io_uring_prep_msg_ring(sqe, uring(to)->ring_fd, 0, (uint64_t)(uintptr_t)op | FOREIGN, 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, 0);
 }

@@ -23,7 +23,7 @@ struct ring {
 // named in `missing` (static string), else NULL.
 struct ring_features {
     bool single_issuer, defer_taskrun, multishot_accept, multishot_recv, buf_ring, recv_bundle,
-        multishot_recv_limit, send_zc, msg_ring;
+        multishot_recv_limit, send_zc;
     const char *missing;
     int setup_errno; // of io_uring_setup, or a call after it that is forbidden; 0 when all worked
 };
@@ -68,5 +68,3 @@ void ring_send(struct ring *r, struct op *op, int fd, const void *data, size_t l
 void ring_sendmsg(struct ring *r, struct op *op, int fd, const struct msghdr *msg, bool more);
 void ring_poll_multishot(struct ring *r, struct op *op, int fd, uint32_t events);
 void ring_cancel(struct ring *r, struct op *target); // target completes with -ECANCELED or its own
-// Posts a completion to another worker's ring; used by mailbox to wake it.
-void ring_wake(struct ring *from, struct ring *to, struct op *op);

@@ -140,7 +140,6 @@ static int try_enter(struct io_uring *u)
 static void probe_ops(struct io_uring *u, struct ring_features *out)
 {
     struct io_uring_probe *p = io_uring_get_probe_ring(u);
-    out->msg_ring = p && io_uring_opcode_supported(p, IORING_OP_MSG_RING);
     out->send_zc = p && io_uring_opcode_supported(p, IORING_OP_SEND_ZC);
     // Multishot accept came with 5.19 and is told apart by nothing; SEND_ZC (6.0) is younger
     // and as old as multishot receive.

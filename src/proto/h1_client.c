@@ -39,7 +39,6 @@ static void on_connect_timeout(struct timer *t, uint64_t now_ns)
     struct h1_client *c = container_of(t, struct h1_client, timer);
     (void)now_ns;
     worker_count(c->tcp.worker, upstream_cx_connect_timeout);
-    c->events->connect_result(c, c->owner, false);
     h1_client_fail(c, RESET_CONNECT_TIMEOUT);
 }
 
@@ -132,7 +131,6 @@ static void on_connected(struct tcp *t)
         return;
     timer_cancel(&t->worker->timers, &c->timer);
     c->connected = true;
-    c->events->connect_result(c, c->owner, true);
     if (c->stream.x)
         c->stream.x->handler->upstream_ready(c->stream.x);
     else
@@ -154,7 +152,6 @@ static void on_error(struct tcp *t, int error)
         return;
     if (!c->connected) {
         worker_count(t->worker, upstream_cx_connect_fail);
-        c->events->connect_result(c, c->owner, false);
         h1_client_fail(c, RESET_CONNECT);
     } else {
         h1_client_fail(c, RESET_REMOTE);

@@ -9,7 +9,6 @@ struct h1_client;
 struct h1_client_events {                           // to the pool that owns the connection
     void (*idle)(struct h1_client *c, void *owner); // its exchange is done and it may be used again
     void (*closed)(struct h1_client *c, void *owner); // gone; the memory is the pool's again
-    void (*connect_result)(struct h1_client *c, void *owner, bool ok);
 };
 
 struct h1_client_pools {

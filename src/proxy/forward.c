@@ -227,7 +227,6 @@ void proxy_upstream_reset(struct exchange *x, enum reset_reason why)
         x->down->ops->reset(x->down, why);
         return;
     }
-    px->last_reset = why;
     if (proxy_should_retry_reset(x, why))
         proxy_schedule_retry(x);
     else

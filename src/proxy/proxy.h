@@ -33,9 +33,8 @@ struct proxy_exchange { // behind the exchange, in its block
     const struct field *held_trailers; // they came before the head could be sent; NULL = none
     uint32_t held_trailer_count;
     bool head_sent;
-    bool retry_pending, pool_retried, on_endpoint, on_reused;
+    bool pool_retried, on_endpoint, on_reused;
     bool down_paused, up_paused;
-    enum reset_reason last_reset;
     struct slice original_path, original_authority; // for the access log: as received
     struct slice request_id;
     struct proxy_kept kept;

@@ -70,10 +70,6 @@ static void end_tunnel_if_done(struct exchange *x)
 void proxy_response_data(struct exchange *x, struct chunk c, bool end)
 {
     struct proxy_exchange *px = proxy_of(x);
-    if (px->retry_pending) { // the rest of a response that is not taken
-        chunk_release(x->worker, c);
-        return;
-    }
     if (x->tunnel) {
         x->down->ops->send_data(x->down, c, end);
         if (end) {

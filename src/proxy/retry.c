@@ -75,7 +75,6 @@ void proxy_schedule_retry(struct exchange *x)
     if (bound > 10 * base)
         bound = 10 * base;
     worker_count(x->worker, upstream_rq_retry);
-    px->retry_pending = true;
     uint64_t wait = px->pool_retried ? 0 : rng_next(&x->worker->rng) % bound;
     timer_arm(&x->worker->timers, &px->backoff, x->worker->now_ns + wait);
 }
@@ -91,7 +90,6 @@ static void on_backoff(struct timer *t, uint64_t now_ns)
 {
     struct proxy_exchange *px = container_of(t, struct proxy_exchange, backoff);
     (void)now_ns;
-    px->retry_pending = false;
     proxy_try(exchange_of(px));
 }
 
@@ -144,5 +142,4 @@ void proxy_timers_cancel(struct exchange *x)
     timer_cancel(w, &px->backoff);
     timer_cancel(w, &px->route_timeout);
     timer_cancel(w, &px->try_timeout);
-    px->retry_pending = false;
 }

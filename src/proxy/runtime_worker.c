@@ -10,16 +10,12 @@
 
 // ---- clusters
 
-static struct upstream_cluster *cluster_by_name(struct proxy_worker *pw,
-                                                const struct cluster_config *cfg)
+// What a worker has of the name belongs to `adopted` (adopt_clusters) and is in its slot already.
+static struct upstream_cluster *make_cluster(struct proxy_worker *pw,
+                                             const struct cluster_config *cfg)
 {
-    struct upstream_cluster *c = map_get(&pw->clusters_by_name, cfg->name);
-    if (c && c->settings_hash == cfg->settings_hash)
-        return c;
-    if (c)
-        cluster_retire(c);
-    c = cluster_create(&pw->worker, &pw->clients, cfg);
-    map_put(&pw->clusters_by_name, c->name, c);
+    struct upstream_cluster *c = cluster_create(&pw->worker, &pw->clients, cfg);
+    check(!map_put(&pw->clusters_by_name, c->name, c));
     return c;
 }
 
@@ -29,7 +25,7 @@ struct upstream_cluster *proxy_worker_cluster(struct proxy_worker *pw, const str
     if (likely(s == pw->adopted)) {
         struct upstream_cluster **slot = &pw->clusters[cfg->index];
         if (unlikely(!*slot))
-            *slot = cluster_by_name(pw, cfg);
+            *slot = make_cluster(pw, cfg);
         return *slot;
     }
     // An exchange that began before a reload: what its cluster has become since.

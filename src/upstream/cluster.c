@@ -153,18 +153,9 @@ static void on_closed(struct h1_client *h, void *owner)
     endpoint_put(e);
 }
 
-static void on_connect_result(struct h1_client *h, void *owner, bool ok)
-{
-    struct endpoint *e = owner;
-    (void)h;
-    if (!ok)
-        e->cx_connect_fail++;
-}
-
 static const struct h1_client_events pool_events = {
     .idle = on_idle,
     .closed = on_closed,
-    .connect_result = on_connect_result,
 };
 
 struct h1_client *endpoint_acquire(struct endpoint *e, bool fresh)
@@ -190,7 +181,6 @@ void endpoint_begin(struct endpoint *e)
 {
     e->active++;
     e->refs++;
-    e->rq_total++;
 }
 
 void endpoint_end(struct endpoint *e)

@@ -14,12 +14,11 @@ struct endpoint {
     char text[ADDR_TEXT_MAX];
     uint32_t text_len;
     uint32_t weight;
-    uint32_t active;                    // exchanges on it, for least request
-    uint32_t connections;               // open, idle ones included
-    uint32_t refs;                      // exchanges and connections that point here
-    bool retired;                       // no longer in the configuration
-    struct list_node idle;              // connections, most recently used first
-    uint64_t rq_total, cx_connect_fail; // of this worker
+    uint32_t active;       // exchanges on it, for least request
+    uint32_t connections;  // open, idle ones included
+    uint32_t refs;         // exchanges and connections that point here
+    bool retired;          // no longer in the configuration
+    struct list_node idle; // connections, most recently used first
 };
 
 struct upstream_cluster {
@@ -35,7 +34,6 @@ struct upstream_cluster {
     uint64_t total_weight; // each is of 32 bits, their sum may be of more
     uint64_t rr_next;
     uint32_t connections;
-    uint32_t stat_id;
     uint32_t refs;
 };
 

@@ -423,11 +423,3 @@ void ring_cancel(struct ring *r, struct op *target)
             o->cancelled = true;
     }
 }
-
-void ring_wake(struct ring *from, struct ring *to, struct op *op)
-{
-    struct completion *c = must(calloc(1, sizeof(*c)));
-    (void)from;
-    *c = (struct completion){.ring = to, .op = op, .flags = OP_MORE};
-    list_insert_tail(&completions, &c->link);
-}
