@@ -24,13 +24,18 @@
     X(downstream_rq_rejected_memory, C, "requests refused for lack of pool memory (503)")     \
     X(shed_listener_paused, C, "listeners paused for lack of memory (95 %)")                  \
     X(shed_cx_idle, C, "idle client connections closed for lack of memory (95 %)")            \
+    X(shed_upstream_cx_idle, C, "idle upstream connections closed for lack of memory")        \
     X(shed_rq, C, "requests answered 503 for lack of memory (98 %)")                          \
     X(upstream_cx_total, C, "connections opened to upstreams")                                \
     X(upstream_cx_active, G, "connections open to upstreams")                                 \
+    X(upstream_cx_idle_timeout, C, "connections to upstreams closed for being idle")          \
+    X(upstream_cx_overflow, C, "connections not opened: a limit, or no descriptors")          \
+    X(upstream_cx_evicted, C, "idle connections closed to make room for another")             \
     X(upstream_cx_connect_fail, C, "connection attempts to upstreams that failed")            \
     X(upstream_cx_connect_timeout, C, "connection attempts to upstreams that timed out")      \
     X(upstream_rx_bytes, C, "bytes received from upstreams")                                  \
     X(upstream_tx_bytes, C, "bytes sent to upstreams")                                        \
+    X(upstream_rq_pending_overflow, C, "requests refused for want of a connection")           \
     X(upstream_rq_retry, C, "requests tried again")                                           \
     X(upstream_rq_timeout, C, "requests that hit the route's timeout")                        \
     X(upstream_rs_malformed, C, "responses refused as malformed (502)")                       \

@@ -3,6 +3,7 @@
 // at most one exchange (stream.x). Invariant: rx is IDLE exactly while stream.x is NULL.
 #include "core/check.h"
 #include "proto/h1_client_internal.h"
+#include <errno.h>
 
 static void on_connected(struct tcp *t);
 static void on_sent(struct tcp *t);
@@ -42,29 +43,32 @@ static void on_connect_timeout(struct timer *t, uint64_t now_ns)
     h1_client_fail(c, RESET_CONNECT_TIMEOUT);
 }
 
-struct h1_client *h1_client_connect(struct worker *w, struct h1_client_pools *p,
-                                    const struct addr *to, uint64_t connect_timeout_ns,
-                                    const struct h1_client_events *events, void *owner)
+int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct addr *to,
+                      uint64_t connect_timeout_ns, const struct h1_client_events *events,
+                      void *owner, struct h1_client **out)
 {
     struct h1_client *c = pool_get(&p->conns);
     if (!c)
-        return NULL;
+        return -EMFILE;
     memset(c, 0, sizeof(*c));
     c->pools = p;
     c->events = events;
     c->owner = owner;
     c->stream.ops = &h1_client_stream_ops;
     list_init(&c->pool_link);
+    list_init(&c->worker_link);
     tcp_init(&c->tcp, w, p->tcp, &client_tcp_events);
     timer_init(&c->timer, on_connect_timeout);
-    if (tcp_connect(&c->tcp, to) < 0) {
+    int rc = tcp_connect(&c->tcp, to);
+    if (rc < 0) {
         pool_put(&p->conns, c);
-        return NULL;
+        return rc;
     }
     worker_count(w, upstream_cx_total);
     worker_count(w, upstream_cx_active);
     timer_arm(&w->timers, &c->timer, w->now_ns + connect_timeout_ns);
-    return c;
+    *out = c;
+    return 0;
 }
 
 void h1_client_attach(struct h1_client *c, struct exchange *x)
@@ -98,6 +102,7 @@ void h1_client_shut(struct h1_client *c)
         return;
     c->rx = CLIENT_RX_CLOSED;
     timer_cancel(&c->tcp.worker->timers, &c->timer);
+    c->events->closing(c, c->owner);
     tcp_close(&c->tcp);
 }
 
@@ -109,6 +114,14 @@ void h1_client_fail(struct h1_client *c, enum reset_reason why)
         x->handler->upstream_reset(x, why);
 }
 
+void h1_client_to_pool(struct h1_client *c)
+{
+    c->rx = CLIENT_RX_IDLE;
+    c->tx = CLIENT_TX_IDLE;
+    c->reused = c->connected;
+    c->events->idle(c, c->owner);
+}
+
 void h1_client_response_done(struct h1_client *c)
 {
     bool reusable = c->keep_alive && c->tx == CLIENT_TX_DONE;
@@ -118,10 +131,8 @@ void h1_client_response_done(struct h1_client *c)
         h1_client_shut(c);
         return;
     }
-    c->rx = CLIENT_RX_IDLE;
-    c->tx = CLIENT_TX_IDLE;
     tcp_resume(&c->tcp);
-    c->events->idle(c, c->owner);
+    h1_client_to_pool(c);
 }
 
 static void on_connected(struct tcp *t)
@@ -134,7 +145,7 @@ static void on_connected(struct tcp *t)
     if (c->stream.x)
         c->stream.x->handler->upstream_ready(c->stream.x);
     else
-        c->events->idle(c, c->owner); // its exchange went away while it was connecting
+        h1_client_to_pool(c); // its exchange went away while it was connecting
 }
 
 static void on_sent(struct tcp *t)
@@ -165,8 +176,10 @@ static void on_closed(struct tcp *t)
     check(!c->stream.x);
     timer_cancel(&w->timers, &c->timer);
     worker_count_n(w, upstream_cx_active, (uint64_t)-1);
-    c->events->closed(c, c->owner);
+    const struct h1_client_events *events = c->events;
+    void *owner = c->owner;
     pool_put(&c->pools->conns, c);
+    events->closed(owner);
 }
 
 void h1_client_close(struct h1_client *c)
@@ -181,7 +194,7 @@ bool h1_client_connected(const struct h1_client *c)
 
 bool h1_client_reused(const struct h1_client *c)
 {
-    return c->requests > 0;
+    return c->reused;
 }
 
 uint32_t h1_client_requests(const struct h1_client *c)
@@ -199,6 +212,16 @@ struct h1_client *h1_client_of_link(struct list_node *n)
     return container_of(n, struct h1_client, pool_link);
 }
 
+struct list_node *h1_client_worker_link(struct h1_client *c)
+{
+    return &c->worker_link;
+}
+
+struct h1_client *h1_client_of_worker_link(struct list_node *n)
+{
+    return container_of(n, struct h1_client, worker_link);
+}
+
 struct timer *h1_client_idle_timer(struct h1_client *c)
 {
     return &c->timer;
@@ -207,4 +230,9 @@ struct timer *h1_client_idle_timer(struct h1_client *c)
 struct h1_client *h1_client_of_timer(struct timer *t)
 {
     return container_of(t, struct h1_client, timer);
+}
+
+void *h1_client_owner(const struct h1_client *c)
+{
+    return c->owner;
 }

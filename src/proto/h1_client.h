@@ -6,9 +6,12 @@
 
 struct h1_client;
 
-struct h1_client_events {                           // to the pool that owns the connection
-    void (*idle)(struct h1_client *c, void *owner); // its exchange is done and it may be used again
-    void (*closed)(struct h1_client *c, void *owner); // gone; the memory is the pool's again
+struct h1_client_events { // to the pool that owns the connection
+    // It may be used: its exchange is done, or went away before it used it. Maybe it is still
+    // connecting; when it has connected and no exchange has been attached, this comes again.
+    void (*idle)(struct h1_client *c, void *owner);
+    void (*closing)(struct h1_client *c, void *owner); // no use any more; `closed` follows
+    void (*closed)(void *owner);                       // gone: descriptor and memory are free again
 };
 
 struct h1_client_pools {
@@ -20,19 +23,23 @@ void h1_client_pools_init(struct h1_client_pools *p, uint32_t cap, struct tcp_po
                           struct exchange_pools *exchanges);
 void h1_client_pools_fini(struct h1_client_pools *p);
 
-// Starts connecting; NULL when the pool or descriptors are exhausted. `to` must outlive the
-// connection attempt.
-struct h1_client *h1_client_connect(struct worker *w, struct h1_client_pools *p,
-                                    const struct addr *to, uint64_t connect_timeout_ns,
-                                    const struct h1_client_events *events, void *owner);
+// Starts connecting. -EMFILE also when the pool is exhausted, another -errno when there is no
+// socket. `to` must outlive the connection attempt.
+int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct addr *to,
+                      uint64_t connect_timeout_ns, const struct h1_client_events *events,
+                      void *owner, struct h1_client **out);
 // Gives the connection to an exchange; x->up is set. If connected, upstream_ready is not called:
 // send at once.
 void h1_client_attach(struct h1_client *c, struct exchange *x);
 bool h1_client_connected(const struct h1_client *c);
-bool h1_client_reused(const struct h1_client *c); // it has carried an exchange before
+// It has been idle, so that the endpoint may have closed it meanwhile.
+bool h1_client_reused(const struct h1_client *c);
 uint32_t h1_client_requests(const struct h1_client *c);
-void h1_client_close(struct h1_client *c);                  // idle ones only
-struct list_node *h1_client_pool_link(struct h1_client *c); // for the pool's idle list
+void h1_client_close(struct h1_client *c);                    // idle ones only
+struct list_node *h1_client_pool_link(struct h1_client *c);   // for its endpoint's idle list
+struct list_node *h1_client_worker_link(struct h1_client *c); // for the worker's
 struct h1_client *h1_client_of_link(struct list_node *n);
-struct timer *h1_client_idle_timer(struct h1_client *c); // free for the pool while idle
+struct h1_client *h1_client_of_worker_link(struct list_node *n);
+struct timer *h1_client_idle_timer(struct h1_client *c); // the pool's while connected and idle
 struct h1_client *h1_client_of_timer(struct timer *t);
+void *h1_client_owner(const struct h1_client *c);

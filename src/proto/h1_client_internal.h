@@ -22,7 +22,7 @@ struct h1_client {
     struct h1_client_pools *pools;
     const struct h1_client_events *events;
     void *owner;
-    struct list_node pool_link;
+    struct list_node pool_link, worker_link;
     struct timer timer; // connect timeout, then idle timeout (the pool's)
     struct h1_headbuf headbuf;
     struct h1_message rs;
@@ -34,7 +34,7 @@ struct h1_client {
     enum h1_client_rx rx;
     enum h1_client_tx tx;
     enum h1_framing tx_framing;
-    bool connected, keep_alive;
+    bool connected, keep_alive, reused;
     bool more_slices; // on_data has more behind the one that is being fed
     bool tx_failed;   // output memory ran out: failed by the timer, not inside the call that sent
 };
@@ -61,5 +61,6 @@ void h1_client_on_eof(struct tcp *t);
 // life cycle
 struct exchange *h1_client_detach(struct h1_client *c); // the exchange, which has no upstream now
 void h1_client_response_done(struct h1_client *c);      // detaches; the connection idles or ends
+void h1_client_to_pool(struct h1_client *c);            // no exchange has it, and one may
 void h1_client_fail(struct h1_client *c, enum reset_reason why); // exchange told, connection closed
 void h1_client_shut(struct h1_client *c); // closes, tells nobody but the pool

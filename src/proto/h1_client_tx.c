@@ -97,9 +97,7 @@ static void reset(struct stream *st, enum reset_reason why)
     (void)why;
     h1_client_detach(c);
     if (c->tx == CLIENT_TX_IDLE && c->rx == CLIENT_RX_HEAD) {
-        c->rx = CLIENT_RX_IDLE;
-        if (c->connected)
-            c->events->idle(c, c->owner);
+        h1_client_to_pool(c);
         return;
     }
     h1_client_shut(c);

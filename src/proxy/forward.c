@@ -9,6 +9,7 @@ static void end_try(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
     timer_cancel(&x->worker->timers, &px->try_timeout);
+    conn_waiter_cancel(&px->pw->upstreams, &px->waiter);
     if (px->on_endpoint) {
         px->on_endpoint = false;
         endpoint_end(px->endpoint);
@@ -120,6 +121,25 @@ static void no_endpoint(struct exchange *x)
     proxy_reply(x, 503, SLICE("no healthy upstream"), FLAG_NO_HEALTHY, "no_healthy_upstream");
 }
 
+static void on_room(struct conn_waiter *w)
+{
+    proxy_try(container_of(w, struct proxy_exchange, waiter)->x);
+}
+
+void proxy_try_init(struct exchange *x)
+{
+    conn_waiter_init(&proxy_of(x)->waiter, on_room);
+}
+
+// The try that would have been.
+static void no_connection(struct exchange *x, enum err e)
+{
+    proxy_of(x)->attempts++;
+    if (e == ERR_LIMIT)
+        worker_count(x->worker, upstream_rq_pending_overflow);
+    proxy_upstream_reset(x, e == ERR_LIMIT ? RESET_OVERFLOW : RESET_CONNECT);
+}
+
 void proxy_try(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
@@ -129,12 +149,14 @@ void proxy_try(struct exchange *x)
         no_endpoint(x);
         return;
     }
-    struct h1_client *conn = endpoint_acquire(e, px->pool_retried);
-    if (!conn) {
-        proxy_reply(x, 503,
-                    SLICE("upstream connect error or disconnect/reset before headers. "
-                          "reset reason: overflow"),
-                    FLAG_OVERFLOW, "upstream_reset_before_response_started{overflow}");
+    struct h1_client *conn;
+    enum err had = endpoint_acquire(e, px->pool_retried, &px->waiter, &conn);
+    if (had == MORE) {
+        proxy_pause_client(x);
+        return;
+    }
+    if (had != OK) {
+        no_connection(x, had);
         return;
     }
     px->endpoint = e;

@@ -26,7 +26,8 @@ struct proxy_exchange { // behind the exchange, in its block
     struct slice endpoint_text;           // "127.0.0.1:9080", for the log
     struct bufq held;                     // request body while no connection is ready
     struct timer route_timeout, try_timeout, backoff;
-    uint32_t attempts; // tries begun
+    struct conn_waiter waiter; // while there is no room for a connection
+    uint32_t attempts;         // tries begun
     uint32_t retries_left;
     bool body_sent; // part of the request's body has left: no further try
     bool held_end;

@@ -5,6 +5,7 @@
 // request.c
 void proxy_request_head(struct exchange *x, bool end);
 // forward.c: tries
+void proxy_try_init(struct exchange *x); // before all others
 void proxy_try(struct exchange *x); // chooses an endpoint and sends; answers itself when it cannot
 void proxy_release_upstream(struct exchange *x); // resets a try in flight
 void proxy_upstream_ready(struct exchange *x);

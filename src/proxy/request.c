@@ -23,6 +23,7 @@ static void begin(struct exchange *x)
     worker_count(x->worker, snapshot_pins);
     bufq_init(&px->held, &px->pw->tcp.chunks, &x->worker->bufs);
     proxy_timers_init(x);
+    proxy_try_init(x);
     px->original_path = x->request.target;
     px->original_authority = x->request.authority;
     if (px->listener->id < px->snapshot->listener_ids)

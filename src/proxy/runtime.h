@@ -46,6 +46,7 @@ struct proxy_worker { // what proxy/ keeps for each worker
     struct exchange_pools exchanges;
     struct h1_server_pools servers;
     struct h1_client_pools clients;
+    struct conn_pool upstreams;
     struct stat_table *stats;
     const struct snapshot *adopted;     // the snapshot that `clusters` and `listeners` belong to
     struct upstream_cluster **clusters; // by cluster index of `adopted`, filled on first use

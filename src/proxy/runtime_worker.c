@@ -14,7 +14,7 @@
 static struct upstream_cluster *make_cluster(struct proxy_worker *pw,
                                              const struct cluster_config *cfg)
 {
-    struct upstream_cluster *c = cluster_create(&pw->worker, &pw->clients, cfg);
+    struct upstream_cluster *c = cluster_create(&pw->upstreams, cfg);
     check(!map_put(&pw->clusters_by_name, c->name, c));
     return c;
 }
@@ -156,12 +156,20 @@ static bool has_descriptors(const struct runtime *rt, uint32_t clients)
            clients + runtime_counter(rt, COUNTER_upstream_cx_active) <= files;
 }
 
+// An upstream connection that nobody uses is worth less than a client.
+static bool make_room(struct proxy_worker *pw)
+{
+    uint32_t closed = conn_pool_close_idle(&pw->upstreams, 1);
+    worker_count_n(&pw->worker, upstream_cx_evicted, closed);
+    return closed > 0;
+}
+
 // One more of the connections that all workers together may have, and of this listener's share.
 static bool admit(struct proxy_listener *l)
 {
     struct runtime *rt = l->pw->runtime;
     uint32_t clients = 1 + atomic_fetch_add_explicit(&rt->connections, 1, memory_order_relaxed);
-    if (clients > rt->cfg.max_connections || !has_descriptors(rt, clients)) {
+    if (clients > rt->cfg.max_connections || (!has_descriptors(rt, clients) && !make_room(l->pw))) {
         atomic_fetch_sub_explicit(&rt->connections, 1, memory_order_relaxed);
         worker_count(&l->pw->worker, downstream_cx_overflow);
         return false;
@@ -331,6 +339,7 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     exchange_pools_init(&pw->exchanges, max);
     h1_server_pools_init(&pw->servers, max, &pw->tcp, &pw->exchanges);
     h1_client_pools_init(&pw->clients, MAX_CLIENT_CONNECTIONS, &pw->tcp, &pw->exchanges);
+    conn_pool_init(&pw->upstreams, &pw->worker, &pw->clients);
     pw->stats = stat_table_create();
     enum err e = worker_init(&pw->worker, &wc);
     if (e != OK) {

@@ -1,7 +1,8 @@
 // When memory runs short. The control thread measures (runtime_watch_memory) and tells the workers
 // a level; each acts for itself:
-//   SHED_CONNECTIONS (95 %)  no new connection is accepted, idle ones are closed, the others end
-//                            after their response
+//   SHED_CONNECTIONS (95 %)  no new connection is accepted, idle ones are closed, those to
+//   upstreams
+//                            first, the others end after their response
 //   SHED_REQUESTS    (98 %)  requests that come in all the same are answered 503 (flag OM)
 // Pools never give slabs back to the system, so what is free in them does not count as used: it is
 // what the load that caused this has left, and is used again. Each level ends 2 % below where it
@@ -114,6 +115,9 @@ void runtime_worker_shed(struct proxy_worker *pw, enum shed level)
         return;
     }
     pause_listeners(pw); // also those that came since
+    // Again each time: what is in flight may leave more of them.
+    worker_count_n(&pw->worker, shed_upstream_cx_idle,
+                   conn_pool_close_idle(&pw->upstreams, UINT32_MAX));
     uint32_t closed = was == SHED_NOTHING ? h1_server_drain(&pw->servers, NULL, 0) : 0;
     worker_count_n(&pw->worker, shed_cx_idle, closed);
     runtime_worker_note_reserve(pw);

@@ -31,7 +31,7 @@ static struct endpoint *endpoint_create(struct upstream_cluster *c,
     return e;
 }
 
-static void endpoint_put(struct endpoint *e)
+void endpoint_put(struct endpoint *e)
 {
     check(e->refs > 0);
     if (--e->refs > 0)
@@ -41,34 +41,25 @@ static void endpoint_put(struct endpoint *e)
     cluster_put(c);
 }
 
-static void close_idle(struct endpoint *e)
-{
-    struct list_node *n;
-    while ((n = list_pop_head(&e->idle)))
-        h1_client_close(h1_client_of_link(n));
-}
-
 static void endpoint_retire(struct endpoint *e)
 {
     e->retired = true;
-    close_idle(e);
+    endpoint_close_idle(e);
     endpoint_put(e);
 }
 
-struct upstream_cluster *cluster_create(struct worker *w, struct h1_client_pools *pools,
-                                        const struct cluster_config *cfg)
+struct upstream_cluster *cluster_create(struct conn_pool *p, const struct cluster_config *cfg)
 {
     struct upstream_cluster *c = calloc(1, sizeof(*c));
     char *name = malloc(cfg->name.len + 1);
     check(c && name);
     memcpy(name, cfg->name.ptr, cfg->name.len);
     name[cfg->name.len] = '\0';
-    c->worker = w;
-    c->pools = pools;
+    c->pool = p;
     c->name = (struct slice){name, cfg->name.len};
     c->settings_hash = cfg->settings_hash;
     c->refs = 1;
-    c->rr_next = (uint32_t)rng_next(&w->rng); // workers must not start in step
+    c->rr_next = (uint32_t)rng_next(&p->worker->rng); // workers must not start in step
     cluster_update(c, cfg);
     return c;
 }
@@ -116,65 +107,6 @@ void cluster_retire(struct upstream_cluster *c)
     c->endpoint_count = 0;
     c->cfg = NULL;
     cluster_put(c);
-}
-
-// ---- connections
-
-static void on_idle_timeout(struct timer *t, uint64_t now_ns)
-{
-    struct h1_client *h = h1_client_of_timer(t);
-    (void)now_ns;
-    list_remove(h1_client_pool_link(h));
-    h1_client_close(h);
-}
-
-static void on_idle(struct h1_client *h, void *owner)
-{
-    struct endpoint *e = owner;
-    struct upstream_cluster *c = e->cluster;
-    bool worn =
-        c->max_requests_per_connection && h1_client_requests(h) >= c->max_requests_per_connection;
-    if (e->retired || worn || c->worker->stop) {
-        h1_client_close(h);
-        return;
-    }
-    list_insert_head(&e->idle, h1_client_pool_link(h));
-    struct timer *t = h1_client_idle_timer(h);
-    t->fire = on_idle_timeout;
-    timer_arm(&c->worker->timers, t, c->worker->now_ns + c->idle_timeout_ns);
-}
-
-static void on_closed(struct h1_client *h, void *owner)
-{
-    struct endpoint *e = owner;
-    list_remove(h1_client_pool_link(h)); // no-op unless it was idle
-    e->connections--;
-    e->cluster->connections--;
-    endpoint_put(e);
-}
-
-static const struct h1_client_events pool_events = {
-    .idle = on_idle,
-    .closed = on_closed,
-};
-
-struct h1_client *endpoint_acquire(struct endpoint *e, bool fresh)
-{
-    struct upstream_cluster *c = e->cluster;
-    struct list_node *n = fresh ? NULL : list_pop_head(&e->idle);
-    if (n) {
-        struct h1_client *h = h1_client_of_link(n);
-        timer_cancel(&c->worker->timers, h1_client_idle_timer(h));
-        return h;
-    }
-    struct h1_client *h =
-        h1_client_connect(c->worker, c->pools, &e->addr, c->connect_timeout_ns, &pool_events, e);
-    if (!h)
-        return NULL;
-    e->connections++;
-    c->connections++;
-    e->refs++;
-    return h;
 }
 
 void endpoint_begin(struct endpoint *e)

@@ -3,8 +3,8 @@
 // connections are kept.
 #pragma once
 #include "core/rng.h"
-#include "proto/h1_client.h"
 #include "route/cluster_config.h"
+#include "upstream/conn_pool.h"
 
 struct upstream_cluster;
 
@@ -22,8 +22,7 @@ struct endpoint {
 };
 
 struct upstream_cluster {
-    struct worker *worker;
-    struct h1_client_pools *pools;
+    struct conn_pool *pool;
     const struct cluster_config *cfg; // of the newest snapshot this worker has adopted
     struct slice name;                // own copy
     uint64_t settings_hash;
@@ -37,8 +36,7 @@ struct upstream_cluster {
     uint32_t refs;
 };
 
-struct upstream_cluster *cluster_create(struct worker *w, struct h1_client_pools *pools,
-                                        const struct cluster_config *cfg);
+struct upstream_cluster *cluster_create(struct conn_pool *p, const struct cluster_config *cfg);
 // Takes over the settings and endpoints of a newer snapshot; pools of kept endpoints stay.
 void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg);
 void cluster_retire(
@@ -49,8 +47,6 @@ void cluster_retire(
 struct endpoint *cluster_choose(struct upstream_cluster *c, struct rng *rng,
                                 const struct endpoint *avoid);
 
-// An idle connection of the endpoint, else a new one that is connecting; NULL when none can be had.
-// The exchange holds it until the stream is reset or its response has ended.
-struct h1_client *endpoint_acquire(struct endpoint *e, bool fresh);
 void endpoint_begin(struct endpoint *e); // an exchange is using it: active, refs
 void endpoint_end(struct endpoint *e);
+void endpoint_put(struct endpoint *e); // one of refs

@@ -1,6 +1,7 @@
 """The limits of what a client may ask for, and of what the machine has: each holds, is counted, and
 costs nobody else anything."""
 import contextlib
+import os
 import resource
 import threading
 
@@ -9,6 +10,7 @@ import pytest
 from lib import documents as d, sandbox
 from lib.gateway import sanitized
 from lib.http1 import Client, Closed, reply, request
+from lib.upstream import Upstream
 from lib.waiting import eventually
 
 FIELDS, HEAD_BYTES, FIELD_BYTES = 100, 60 * 1024, 32
@@ -186,6 +188,76 @@ def test_idle_connections_take_what_no_upstream_connection_needs(serve, docs, up
         held.set()
         assert all(client.response().status == 200 for client in clients)
         assert all(is_served(c) for c in idle)
+        assert gateway.metric("upstream_cx_active") == busy  # these idle now, and make room
+        more = [stack.enter_context(gateway.client()) for _ in range(5)]
+        assert all(is_served(c) for c in more)
+        gateway.wait_metric("upstream_cx_active", busy - 5)
+        assert gateway.metric("upstream_cx_evicted") == 5
+    gateway.wait_idle()
+
+
+# ---- connections to upstreams
+
+@contextlib.contextmanager
+def no_more_files(gateway):
+    """As if the limit of open files were reached."""
+    soft, hard = resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE)
+    have = {int(n) for n in os.listdir(f"/proc/{gateway.pid}/fd")}
+    free = min(set(range(len(have) + 1)) - have)  # the limit is the first number that is not given
+    resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def two_clusters(serve, upstream):
+    with contextlib.closing(Upstream("other")) as other:
+        other.handler = lambda connection, _seen: connection.send(reply(b"other"))
+        upstream.handler = lambda connection, _seen: connection.send(reply(b"app"))
+        rules = [d.rule({"uri": {"prefix": "/other"}}, route=[d.to("other")]), d.rule()]
+        yield serve(d.gateway(), d.virtual_service(*rules), *d.backend(upstream.port),
+                    *d.backend(other.port, name="other"), workers=1, args=[
+                        "--access-log", "-", "--access-log-format",
+                        "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%"])
+        other.check()
+
+
+def test_an_idle_upstream_connection_makes_room_for_another_cluster(two_clusters, upstream):
+    gateway = two_clusters
+    with gateway.client() as client:
+        assert client.roundtrip("/app").body == b"app"
+        with no_more_files(gateway):
+            assert client.roundtrip("/other").body == b"other"
+            assert upstream.connections[0].ended.wait(5)
+            assert client.roundtrip("/app").body == b"app"
+    assert gateway.metric("upstream_cx_evicted") == gateway.metric("upstream_cx_overflow") == 2
+    assert gateway.metric("upstream_rq_pending_overflow") == 0
+    assert gateway.metric("upstream_cx_active") == 1
+
+
+def test_no_room_for_an_upstream_connection(two_clusters, upstream, held):
+    """None is idle: 503 in Envoy's words and with its flag."""
+    gateway = two_clusters
+    with gateway.client() as busy, gateway.client() as client:
+        busy.send(request("/app"))
+        client.send(request("/other")[:-2])
+        gateway.wait_metric("exchanges_active", 2)
+        upstream.wait_requests(1)
+        with no_more_files(gateway):
+            client.send(b"\r\n")
+            response = client.response()
+        assert response.status == 503
+        assert response.body == (b"upstream connect error or disconnect/reset before headers. "
+                                 b"reset reason: overflow")
+        assert gateway.out.wait("^503 UO upstream_reset_before_response_started{overflow}$", 5)
+        assert gateway.metric("upstream_cx_overflow") == 1
+        assert gateway.metric("upstream_rq_pending_overflow") == 1
+        assert gateway.metric("upstream_cx_evicted") == 0
+        held.set()
+        assert busy.response().body == b"x"
+        assert client.roundtrip("/other").body == b"other"
     gateway.wait_idle()
 
 
@@ -252,6 +324,17 @@ def test_memory_at_95_percent(serve, docs, upstream):
     assert gateway.metric("shed_rq") == 0
     assert gateway.log.wait(r"event=memory_shed shed=connections was=nothing", 1)
     assert gateway.log.wait(r"event=memory_shed shed=nothing was=connections", 1)
+    gateway.wait_idle()
+
+
+@no_shadow
+def test_memory_at_95_percent_drops_idle_upstream_connections(serve, docs, upstream):
+    gateway = serve(*docs, numbers=(80, 81))
+    assert gateway.fetch("/app").status == 200
+    with memory_at(gateway, 96):
+        assert upstream.wait_connections(1)[0].ended.wait(5)
+        gateway.wait_metric("upstream_cx_active", 0)
+        assert gateway.metric("shed_upstream_cx_idle") == 1
     gateway.wait_idle()
 
 

@@ -207,6 +207,8 @@ static void set_up(uint64_t seed)
     load(rng_below(sim_rng(), 3));
     if (world.violent)
         starve(world.pw);
+    else if (sim_chance(500)) // as many as clients: enough when idle ones make room
+        world.pw->clients.conns.cap = WORLD_CLIENTS;
     upstreams_begin();
     clients_begin();
     sim_on_step(step, NULL);

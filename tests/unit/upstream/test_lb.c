@@ -8,18 +8,20 @@
 
 static struct endpoint_config endpoints[N];
 static struct worker worker;
+static struct conn_pool pool;
 
 static struct upstream_cluster *make(enum lb_policy policy, const uint32_t weights[N])
 {
     static struct cluster_config cfg;
     rng_init(&worker.rng, 42);
+    conn_pool_init(&pool, &worker, NULL);
     for (int i = 0; i < N; i++) {
         (void)!addr_parse(SLICE("127.0.0.1"), (uint16_t)(9000 + i), &endpoints[i].addr);
         endpoints[i].weight = weights[i];
     }
     cfg = (struct cluster_config){
         .name = SLICE("c"), .endpoints = endpoints, .endpoint_count = N, .lb = policy};
-    return cluster_create(&worker, NULL, &cfg);
+    return cluster_create(&pool, &cfg);
 }
 
 static void draw(struct upstream_cluster *c, const struct endpoint *avoid, uint32_t counts[N])
