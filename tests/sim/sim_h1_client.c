@@ -89,22 +89,19 @@ static void idle(struct h1_client *c, void *owner)
         send_request(next_exchange(1));
 }
 
-static void closed(struct h1_client *c, void *owner)
+static void closing(struct h1_client *c, void *owner)
 {
     (void)c;
+    (void)owner;
+}
+
+static void closed(void *owner)
+{
     (void)owner;
     g.closed = true;
 }
 
-static void connect_result(struct h1_client *c, void *owner, bool ok)
-{
-    (void)c;
-    (void)owner;
-    (void)ok;
-}
-
-static const struct h1_client_events events = {
-    .idle = idle, .closed = closed, .connect_result = connect_result};
+static const struct h1_client_events events = {.idle = idle, .closing = closing, .closed = closed};
 
 static void step(void *arg)
 {
@@ -163,7 +160,7 @@ static void set_up(uint64_t seed)
     g.listener = sim_listen(&at);
     write_script();
     sim_on_step(step, NULL);
-    g.client = h1_client_connect(&g.w, &g.clients, &at, NS_PER_S, &events, NULL);
+    (void)h1_client_connect(&g.w, &g.clients, &at, NS_PER_S, &events, NULL, &g.client);
     next_exchange(0);
 }
 
