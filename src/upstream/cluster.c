@@ -4,6 +4,7 @@
 // plus one while it is in the worker's table.
 #include "upstream/cluster.h"
 #include "core/check.h"
+#include "core/map.h"
 #include <stdlib.h>
 
 static void cluster_put(struct upstream_cluster *c)
@@ -23,7 +24,6 @@ static struct endpoint *endpoint_create(struct upstream_cluster *c,
     check(e);
     e->cluster = c;
     e->addr = cfg->addr;
-    e->weight = cfg->weight ? cfg->weight : 1;
     e->text_len = (uint32_t)addr_format(&cfg->addr, e->text, sizeof(e->text), true);
     e->refs = 1; // of the list
     list_init(&e->idle);
@@ -64,30 +64,69 @@ struct upstream_cluster *cluster_create(struct conn_pool *p, const struct cluste
     return c;
 }
 
-static struct endpoint *take_existing(struct upstream_cluster *c, const struct endpoint_config *cfg)
+// The endpoints there were, by address. Most reloads leave a cluster as it is, so each is first
+// looked for where it was, and the map is made when one is not there. Of two with one address the
+// map knows the first; the other is made anew.
+struct former {
+    struct upstream_cluster *cluster;
+    struct map by_addr;
+    bool mapped;
+};
+
+static struct slice addr_key(const struct addr *a)
 {
+    return (struct slice){(const char *)&a->sa, a->len};
+}
+
+static void map_former(struct former *f)
+{
+    const struct upstream_cluster *c = f->cluster;
+    f->mapped = true;
+    map_init(&f->by_addr, NULL, c->endpoint_count);
     for (uint32_t i = 0; i < c->endpoint_count; i++) {
         struct endpoint *e = c->endpoints[i];
-        if (e && addr_eq(&e->addr, &cfg->addr)) {
-            c->endpoints[i] = NULL;
-            e->weight = cfg->weight ? cfg->weight : 1;
-            return e;
-        }
+        if (e && !map_get(&f->by_addr, addr_key(&e->addr)))
+            map_put(&f->by_addr, addr_key(&e->addr), &c->endpoints[i]);
     }
-    return NULL;
+}
+
+static struct endpoint *take_former(struct former *f, uint32_t at, const struct addr *addr)
+{
+    const struct upstream_cluster *c = f->cluster;
+    struct endpoint **slot = at < c->endpoint_count ? &c->endpoints[at] : NULL;
+    if (!slot || !*slot || !addr_eq(&(*slot)->addr, addr)) {
+        if (!f->mapped)
+            map_former(f);
+        slot = map_get(&f->by_addr, addr_key(addr));
+    }
+    struct endpoint *e = slot ? *slot : NULL;
+    if (e)
+        *slot = NULL;
+    return e;
+}
+
+static struct endpoint **take_endpoints(struct upstream_cluster *c,
+                                        const struct cluster_config *cfg)
+{
+    struct endpoint **next = calloc(cfg->endpoint_count + 1u, sizeof(struct endpoint *));
+    struct former former = {.cluster = c};
+    check(next);
+    c->total_weight = 0;
+    for (uint32_t i = 0; i < cfg->endpoint_count; i++) {
+        next[i] = take_former(&former, i, &cfg->endpoints[i].addr);
+        if (!next[i])
+            next[i] = endpoint_create(c, &cfg->endpoints[i]);
+        next[i]->weight = cfg->endpoints[i].weight ? cfg->endpoints[i].weight : 1;
+        c->total_weight += next[i]->weight;
+    }
+    if (former.mapped)
+        map_fini(&former.by_addr);
+    return next;
 }
 
 void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg)
 {
-    struct endpoint **next = calloc(cfg->endpoint_count + 1u, sizeof(struct endpoint *));
-    check(next);
-    c->total_weight = 0;
-    for (uint32_t i = 0; i < cfg->endpoint_count; i++) {
-        next[i] = take_existing(c, &cfg->endpoints[i]);
-        if (!next[i])
-            next[i] = endpoint_create(c, &cfg->endpoints[i]);
-        c->total_weight += next[i]->weight;
-    }
+    struct endpoint **next = take_endpoints(c, cfg);
     for (uint32_t i = 0; i < c->endpoint_count; i++)
         if (c->endpoints[i])
             endpoint_retire(c->endpoints[i]);

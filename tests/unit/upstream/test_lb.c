@@ -2,6 +2,8 @@
 #include "core/worker.h"
 #include "test.h"
 #include "upstream/cluster.h"
+#include <stdlib.h>
+#include <time.h>
 
 #define N 4
 #define DRAWS 40000
@@ -104,4 +106,53 @@ TEST(cluster_update_keeps_endpoints_by_address)
     EXPECT(gone->retired);
     endpoint_end(gone); // the exchange that was on it lets go
     cluster_retire(c);
+}
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+// So many endpoints, then the same in the opposite order with every other one replaced.
+static uint64_t reload_ns(uint32_t count)
+{
+    struct endpoint_config *list = calloc(2 * (size_t)count, sizeof(*list)), *other = list + count;
+    uint64_t took = UINT64_MAX;
+    if (!list)
+        abort();
+    for (uint32_t i = 0; i < 2 * count; i++) {
+        list[i].addr.in.sin_family = AF_INET;
+        list[i].addr.in.sin_addr.s_addr = htonl(0x0a000000 + i);
+        list[i].addr.len = sizeof(list[i].addr.in);
+    }
+    for (uint32_t i = 0; i < count; i += 2)
+        other[i] = list[count - 1 - i];
+    struct cluster_config cfg = {.name = SLICE("c"), .endpoints = list, .endpoint_count = count};
+    struct cluster_config next = {.name = SLICE("c"), .endpoints = other, .endpoint_count = count};
+    conn_pool_init(&pool, &worker, NULL);
+    struct upstream_cluster *c = cluster_create(&pool, &cfg);
+    for (int tries = 0; tries < 3; tries++) {
+        const struct endpoint *kept = c->endpoints[count - 1];
+        uint64_t begin = cpu_ns();
+        cluster_update(c, &next);
+        uint64_t now = cpu_ns() - begin;
+        took = now < took ? now : took;
+        EXPECT(c->endpoints[0] == kept);
+        cluster_update(c, &cfg);
+    }
+    cluster_retire(c);
+    free(list);
+    return took;
+}
+
+// Ten times the endpoints may take forty times as long, as in test_scale.c: not a hundred times.
+TEST(cluster_update_takes_time_in_proportion)
+{
+    uint64_t few = reload_ns(2000), many = reload_ns(20000);
+    uint64_t least = 2000000; // below, what else the machine does decides
+    if (many > (few < least ? least : few) * 40)
+        test_fail(__FILE__, __LINE__, "2,000 take %.1f ms, 20,000 take %.1f ms", (double)few / 1e6,
+                  (double)many / 1e6);
 }
