@@ -77,10 +77,12 @@ static void complain(struct loading *l, const char *path, const char *what)
     finding_add(l->findings, SEVERITY_ERROR, NULL, (struct pos){.file = path}, NULL, "%s", what);
 }
 
-static char *read_all(int fd, size_t *len)
+// NULL with what errno says of it, which the calls that follow may overwrite.
+static char *read_all(int fd, size_t *len, int *why)
 {
     size_t cap = 64 * 1024, n = 0;
     char *p = malloc(cap);
+    *why = ENOMEM;
     while (p) {
         ssize_t got = read(fd, p + n, cap - n);
         if (got < 0 && errno == EINTR)
@@ -89,11 +91,12 @@ static char *read_all(int fd, size_t *len)
             *len = n;
             if (got == 0)
                 return p;
+            *why = errno;
             break;
         }
         n += (size_t)got;
         if (n > YAML_MAX_FILE_BYTES) {
-            errno = EFBIG;
+            *why = EFBIG;
             break;
         }
         if (n == cap) {
@@ -110,13 +113,13 @@ static char *read_all(int fd, size_t *len)
 static void read_file(struct loading *l, const char *path, const char *ns)
 {
     size_t len = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char *text = fd >= 0 ? read_all(fd, &len) : NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC), why = fd < 0 ? errno : 0;
+    char *text = fd >= 0 ? read_all(fd, &len, &why) : NULL;
     if (text) {
         struct input_file in = {arena_strdup(&l->model->arena, path), ns};
         read_text(l, &in, (struct slice){text, len});
     } else {
-        complain(l, path, errno == EFBIG ? too_large : strerror(errno));
+        complain(l, path, why == EFBIG ? too_large : strerror(why));
     }
     free(text);
     if (fd >= 0)
