@@ -5,6 +5,7 @@
 #include "upstream/cluster.h"
 #include "core/check.h"
 #include "core/map.h"
+#include "upstream/wrr.h"
 #include <stdlib.h>
 
 static void cluster_put(struct upstream_cluster *c)
@@ -13,6 +14,8 @@ static void cluster_put(struct upstream_cluster *c)
     if (--c->refs > 0)
         return;
     free(c->endpoints);
+    free(c->weight_ends);
+    wrr_destroy(c->wrr);
     free((void *)(uintptr_t)c->name.ptr);
     free(c);
 }
@@ -26,6 +29,7 @@ static struct endpoint *endpoint_create(struct upstream_cluster *c,
     e->addr = cfg->addr;
     e->text_len = (uint32_t)addr_format(&cfg->addr, e->text, sizeof(e->text), true);
     e->refs = 1; // of the list
+    e->index = UINT32_MAX;
     list_init(&e->idle);
     c->refs++;
     return e;
@@ -71,6 +75,7 @@ struct former {
     struct upstream_cluster *cluster;
     struct map by_addr;
     bool mapped;
+    bool same; // so far each has been found where it was, with its weight
 };
 
 static struct slice addr_key(const struct addr *a)
@@ -95,6 +100,7 @@ static struct endpoint *take_former(struct former *f, uint32_t at, const struct 
     const struct upstream_cluster *c = f->cluster;
     struct endpoint **slot = at < c->endpoint_count ? &c->endpoints[at] : NULL;
     if (!slot || !*slot || !addr_eq(&(*slot)->addr, addr)) {
+        f->same = false;
         if (!f->mapped)
             map_former(f);
         slot = map_get(&f->by_addr, addr_key(addr));
@@ -105,28 +111,79 @@ static struct endpoint *take_former(struct former *f, uint32_t at, const struct 
     return e;
 }
 
+static void set_weight(struct former *f, struct endpoint *e, uint32_t weight)
+{
+    weight = weight ? weight : 1;
+    f->same = f->same && e->weight == weight;
+    e->weight = weight;
+}
+
+// `same`: all of them are what they were.
 static struct endpoint **take_endpoints(struct upstream_cluster *c,
-                                        const struct cluster_config *cfg)
+                                        const struct cluster_config *cfg, bool *same)
 {
     struct endpoint **next = calloc(cfg->endpoint_count + 1u, sizeof(struct endpoint *));
-    struct former former = {.cluster = c};
+    struct former former = {.cluster = c, .same = c->endpoint_count == cfg->endpoint_count};
     check(next);
-    c->total_weight = 0;
     for (uint32_t i = 0; i < cfg->endpoint_count; i++) {
         next[i] = take_former(&former, i, &cfg->endpoints[i].addr);
         if (!next[i])
             next[i] = endpoint_create(c, &cfg->endpoints[i]);
-        next[i]->weight = cfg->endpoints[i].weight ? cfg->endpoints[i].weight : 1;
-        c->total_weight += next[i]->weight;
+        set_weight(&former, next[i], cfg->endpoints[i].weight);
     }
     if (former.mapped)
         map_fini(&former.by_addr);
+    *same = former.same;
     return next;
+}
+
+// Each that stays goes on where it was in its round, with its new share.
+static struct wrr *next_round(const struct upstream_cluster *c, struct endpoint *const *next,
+                              uint32_t count)
+{
+    uint32_t *from = calloc(count, sizeof(*from));
+    struct wrr *w = wrr_create(count);
+    check(from);
+    for (uint32_t i = 0; i < count; i++) {
+        w->items[i].weight = next[i]->weight;
+        from[i] = next[i]->index;
+    }
+    wrr_start(w, c->wrr, from);
+    free(from);
+    // Workers must not start in step.
+    for (uint32_t n = c->wrr ? 0 : rng_below(&c->pool->worker->rng, count); n > 0; n--)
+        (void)wrr_next(w);
+    return w;
+}
+
+static void set_weights(struct upstream_cluster *c, struct endpoint *const *next,
+                        const struct cluster_config *cfg)
+{
+    uint32_t count = cfg->endpoint_count;
+    uint64_t *ends = calloc(count + 1u, sizeof(*ends)), end = 0;
+    check(ends);
+    c->alike = true;
+    for (uint32_t i = 0; i < count; i++) {
+        ends[i] = end += next[i]->weight;
+        c->alike = c->alike && next[i]->weight == next[0]->weight;
+    }
+    bool round = !c->alike && cfg->lb == LB_POLICY_ROUND_ROBIN;
+    struct wrr *w = round ? next_round(c, next, count) : NULL;
+    wrr_destroy(c->wrr);
+    c->wrr = w;
+    free(c->weight_ends);
+    c->weight_ends = ends;
+    c->total_weight = end;
+    for (uint32_t i = 0; i < count; i++)
+        next[i]->index = i;
 }
 
 void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg)
 {
-    struct endpoint **next = take_endpoints(c, cfg);
+    bool same;
+    struct endpoint **next = take_endpoints(c, cfg, &same);
+    if (!same || !c->weight_ends)
+        set_weights(c, next, cfg);
     for (uint32_t i = 0; i < c->endpoint_count; i++)
         if (c->endpoints[i])
             endpoint_retire(c->endpoints[i]);

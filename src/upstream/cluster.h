@@ -7,6 +7,7 @@
 #include "upstream/conn_pool.h"
 
 struct upstream_cluster;
+struct wrr;
 
 struct endpoint {
     struct upstream_cluster *cluster;
@@ -17,6 +18,7 @@ struct endpoint {
     uint32_t active;       // exchanges on it, for least request
     uint32_t connections;  // open, idle ones included
     uint32_t refs;         // exchanges and connections that point here
+    uint32_t index;        // in the cluster's list; UINT32_MAX until it is there
     bool retired;          // no longer in the configuration
     struct list_node idle; // connections, most recently used first
 };
@@ -31,7 +33,10 @@ struct upstream_cluster {
     struct endpoint **endpoints;
     uint32_t endpoint_count;
     uint64_t total_weight; // each is of 32 bits, their sum may be of more
-    uint64_t rr_next;
+    bool alike;            // all endpoints weigh the same
+    uint64_t *weight_ends; // running totals
+    struct wrr *wrr;       // round robin by weight; NULL where they are alike
+    uint64_t rr_next;      // round robin where they are
     uint32_t connections;
     uint32_t refs;
 };

@@ -2,32 +2,42 @@
 // default), round robin, random; all weighted. Per worker, no shared state.
 #include "core/check.h"
 #include "upstream/cluster.h"
+#include "upstream/wrr.h"
 
 static struct endpoint *by_weight(const struct upstream_cluster *c, uint64_t draw)
 {
-    if (c->total_weight == c->endpoint_count) // all alike
-        return c->endpoints[draw % c->endpoint_count];
-    for (uint32_t i = 0; i < c->endpoint_count; i++) {
-        if (draw < c->endpoints[i]->weight)
-            return c->endpoints[i];
-        draw -= c->endpoints[i]->weight;
+    uint32_t low = 0, high = c->endpoint_count - 1;
+    while (low < high) { // the first whose running total is above the draw
+        uint32_t middle = low + (high - low) / 2;
+        if (draw < c->weight_ends[middle])
+            high = middle;
+        else
+            low = middle + 1;
     }
-    return c->endpoints[0];
+    return c->endpoints[low];
 }
 
 static struct endpoint *random_one(const struct upstream_cluster *c, struct rng *rng)
 {
+    if (c->alike)
+        return c->endpoints[rng_below(rng, c->endpoint_count)];
     if (likely(c->total_weight <= UINT32_MAX))
         return by_weight(c, rng_below(rng, (uint32_t)c->total_weight));
     return by_weight(c, rng_next(rng) % c->total_weight); // the remainder's bias is below 2^-20
 }
 
-// The less loaded of two, load measured against weight.
+static struct endpoint *round_robin(struct upstream_cluster *c)
+{
+    return c->endpoints[c->wrr ? wrr_next(c->wrr) : c->rr_next++ % c->endpoint_count];
+}
+
+// The less loaded of two, load measured against weight. The draw has kept the weights: it stands
+// where both are as busy, above all where nothing is to be done.
 static struct endpoint *least_request(const struct upstream_cluster *c, struct rng *rng)
 {
     struct endpoint *a = random_one(c, rng), *b = random_one(c, rng);
-    uint64_t load_a = (uint64_t)(a->active + 1) * b->weight;
-    uint64_t load_b = (uint64_t)(b->active + 1) * a->weight;
+    uint64_t load_a = (uint64_t)a->active * b->weight;
+    uint64_t load_b = (uint64_t)b->active * a->weight;
     return load_b < load_a ? b : a;
 }
 
@@ -35,7 +45,7 @@ static struct endpoint *pick(struct upstream_cluster *c, struct rng *rng)
 {
     switch (c->cfg->lb) {
     case LB_POLICY_ROUND_ROBIN:
-        return by_weight(c, c->rr_next++ % c->total_weight);
+        return round_robin(c);
     case LB_POLICY_RANDOM:
         return random_one(c, rng);
     default:

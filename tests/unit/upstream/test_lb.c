@@ -69,6 +69,31 @@ TEST(lb_round_robin_is_even)
     cluster_retire(c);
 }
 
+// Not twice, once by the draw and once by the comparison: who weighs a tenth has a tenth.
+TEST(lb_least_request_keeps_weights_when_nothing_is_busy)
+{
+    const uint32_t weights[N] = {1, 2, 3, 4};
+    uint32_t counts[N];
+    struct upstream_cluster *c = make(LB_POLICY_LEAST_REQUEST, weights);
+    draw(c, NULL, counts);
+    for (uint32_t i = 0; i < N; i++) // six standard deviations
+        EXPECT(counts[i] > DRAWS / 10 * weights[i] - 600 &&
+               counts[i] < DRAWS / 10 * weights[i] + 600);
+    cluster_retire(c);
+}
+
+TEST(lb_least_request_measures_load_against_weight)
+{
+    const uint32_t weights[N] = {1, 1, 8, 8};
+    struct upstream_cluster *c = make(LB_POLICY_LEAST_REQUEST, weights);
+    c->endpoints[0]->active = c->endpoints[1]->active = 1;
+    c->endpoints[2]->active = c->endpoints[3]->active = 4; // half as busy for their weight
+    uint32_t counts[N];
+    draw(c, NULL, counts);
+    EXPECT(counts[0] + counts[1] < DRAWS / 50); // both draws: (2 / 18)^2
+    cluster_retire(c);
+}
+
 TEST(lb_least_request_avoids_the_busy_one)
 {
     const uint32_t weights[N] = {1, 1, 1, 1};
@@ -88,6 +113,43 @@ TEST(lb_does_not_ask_the_failed_one_again)
     struct upstream_cluster *c = make(LB_POLICY_RANDOM, weights);
     draw(c, c->endpoints[1], counts);
     EXPECT(counts[1] < DRAWS / 1000);
+    cluster_retire(c);
+}
+
+// An unchanged reload goes on in the round, it does not begin another.
+TEST(lb_round_robin_goes_on_after_a_reload)
+{
+    const uint32_t weights[N] = {7, 1, 1, 1};
+    uint32_t counts[N] = {0};
+    struct upstream_cluster *c = make(LB_POLICY_ROUND_ROBIN, weights);
+    struct cluster_config cfg = *c->cfg;
+    for (int i = 0; i < 1000; i++) {
+        counts[addr_port(&cluster_choose(c, &worker.rng, NULL)->addr) - 9000]++;
+        cluster_update(c, &cfg);
+    }
+    for (uint32_t i = 0; i < N; i++)
+        EXPECT_EQ(counts[i], 100 * weights[i]);
+    cluster_retire(c);
+}
+
+// One endpoint comes or goes with each pick; the others have their shares all the same.
+TEST(lb_round_robin_keeps_its_place_when_another_endpoint_comes_or_goes)
+{
+    const uint32_t weights[N] = {6, 3, 1, 2};
+    uint32_t counts[N] = {0}, without = 0;
+    struct upstream_cluster *c = make(LB_POLICY_ROUND_ROBIN, weights);
+    static struct cluster_config cfgs[2];
+    cfgs[0] = cfgs[1] = *c->cfg;
+    cfgs[1].endpoint_count = N - 1;
+    for (uint32_t i = 0; i < 12000; i++) {
+        cluster_update(c, &cfgs[i % 2]);
+        uint32_t at = addr_port(&cluster_choose(c, &worker.rng, NULL)->addr) - 9000u;
+        counts[at]++;
+        without += at == N - 1;
+    }
+    uint32_t rest = 12000 - without;
+    for (uint32_t i = 0; i < N - 1; i++)
+        EXPECT(counts[i] > rest * weights[i] / 10 - 60 && counts[i] < rest * weights[i] / 10 + 60);
     cluster_retire(c);
 }
 
