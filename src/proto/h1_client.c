@@ -28,6 +28,7 @@ void h1_client_pools_init(struct h1_client_pools *p, uint32_t cap, struct tcp_po
     pool_init(&p->conns, "h1_client", sizeof(struct h1_client), cap);
     p->tcp = tcp;
     p->exchanges = exchanges;
+    list_init(&p->ending);
 }
 
 void h1_client_pools_fini(struct h1_client_pools *p)
@@ -57,6 +58,7 @@ int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct 
     c->stream.ops = &h1_client_stream_ops;
     list_init(&c->pool_link);
     list_init(&c->worker_link);
+    list_init(&c->ending_link);
     tcp_init(&c->tcp, w, p->tcp, &client_tcp_events);
     timer_init(&c->timer, on_connect_timeout);
     int rc = tcp_connect(&c->tcp, to);
@@ -95,15 +97,34 @@ struct exchange *h1_client_detach(struct h1_client *c)
     return x;
 }
 
-void h1_client_shut(struct h1_client *c)
+static void retire(struct h1_client *c)
 {
     check(!c->stream.x);
-    if (c->rx == CLIENT_RX_CLOSED)
-        return;
     c->rx = CLIENT_RX_CLOSED;
     timer_cancel(&c->tcp.worker->timers, &c->timer);
     c->events->closing(c, c->owner);
+}
+
+void h1_client_shut(struct h1_client *c)
+{
+    if (c->rx == CLIENT_RX_CLOSED)
+        return;
+    retire(c);
     tcp_close(&c->tcp);
+}
+
+void h1_client_end(struct h1_client *c)
+{
+    check(c->rx == CLIENT_RX_TUNNEL);
+    retire(c);
+    list_insert_tail(&c->pools->ending, &c->ending_link);
+    tcp_close_flush(&c->tcp);
+}
+
+void h1_client_close_ending(struct h1_client_pools *p)
+{
+    list_for_each_safe (n, tmp, &p->ending)
+        tcp_close(&container_of(n, struct h1_client, ending_link)->tcp);
 }
 
 void h1_client_fail(struct h1_client *c, enum reset_reason why)
@@ -175,6 +196,7 @@ static void on_closed(struct tcp *t)
     struct worker *w = t->worker;
     check(!c->stream.x);
     timer_cancel(&w->timers, &c->timer);
+    list_remove(&c->ending_link);
     worker_count_n(w, upstream_cx_active, (uint64_t)-1);
     const struct h1_client_events *events = c->events;
     void *owner = c->owner;

@@ -18,6 +18,7 @@ struct h1_client_pools {
     struct pool conns;
     struct tcp_pools *tcp;
     struct exchange_pools *exchanges;
+    struct list_node ending; // connections of tunnels that have ended, with bytes still to send
 };
 void h1_client_pools_init(struct h1_client_pools *p, uint32_t cap, struct tcp_pools *tcp,
                           struct exchange_pools *exchanges);
@@ -36,6 +37,7 @@ bool h1_client_connected(const struct h1_client *c);
 bool h1_client_reused(const struct h1_client *c);
 uint32_t h1_client_requests(const struct h1_client *c);
 void h1_client_close(struct h1_client *c);                    // idle ones only
+void h1_client_close_ending(struct h1_client_pools *p);       // drops what they still have to send
 struct list_node *h1_client_pool_link(struct h1_client *c);   // for its endpoint's idle list
 struct list_node *h1_client_worker_link(struct h1_client *c); // for the worker's
 struct h1_client *h1_client_of_link(struct list_node *n);

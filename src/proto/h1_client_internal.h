@@ -22,7 +22,7 @@ struct h1_client {
     struct h1_client_pools *pools;
     const struct h1_client_events *events;
     void *owner;
-    struct list_node pool_link, worker_link;
+    struct list_node pool_link, worker_link, ending_link;
     struct timer timer; // connect timeout, then idle timeout (the pool's)
     struct h1_headbuf headbuf;
     struct h1_message rs;
@@ -64,3 +64,4 @@ void h1_client_response_done(struct h1_client *c);      // detaches; the connect
 void h1_client_to_pool(struct h1_client *c);            // no exchange has it, and one may
 void h1_client_fail(struct h1_client *c, enum reset_reason why); // exchange told, connection closed
 void h1_client_shut(struct h1_client *c); // closes, tells nobody but the pool
+void h1_client_end(struct h1_client *c);  // the same, after what is queued

@@ -90,7 +90,8 @@ static void send_trailers(struct stream *st, struct head *trailers)
 }
 
 // A request that is given up: the connection is in the middle of a message and cannot be used
-// again, unless nothing was sent on it yet.
+// again, unless nothing was sent on it yet. What a tunnel's client has sent before it went still
+// goes out.
 static void reset(struct stream *st, enum reset_reason why)
 {
     struct h1_client *c = client_of_stream(st);
@@ -98,9 +99,11 @@ static void reset(struct stream *st, enum reset_reason why)
     h1_client_detach(c);
     if (c->tx == CLIENT_TX_IDLE && c->rx == CLIENT_RX_HEAD) {
         h1_client_to_pool(c);
-        return;
+    } else if (c->tx == CLIENT_TX_TUNNEL && !c->tx_failed) {
+        h1_client_end(c);
+    } else {
+        h1_client_shut(c);
     }
-    h1_client_shut(c);
 }
 
 static void pause(struct stream *st)

@@ -168,6 +168,8 @@ static bool writable(const struct stream *st)
 static void tunnel(struct stream *st)
 {
     struct h1_server *s = server_of_stream(st);
+    if (s->tx_failed) // without its 101; the timer stands for the end
+        return;
     h1_server_set_rx(s, SERVER_RX_TUNNEL);
     s->tx = SERVER_TX_TUNNEL;
     s->keep_alive = false;

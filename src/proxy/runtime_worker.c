@@ -287,6 +287,7 @@ bool runtime_worker_on_stop(struct worker *w)
         runtime_worker_drain(pw);
         close_listeners(pw);
         h1_server_close_all(&pw->servers, NULL);
+        h1_client_close_ending(&pw->clients);
         struct map_entry *e;
         for (uint32_t i = 0; map_next(&pw->clusters_by_name, &i, &e);)
             cluster_retire(e->value);

@@ -1,5 +1,6 @@
 """Bodies larger than what the gateway may keep: throughput and back-pressure, both ways."""
 import os
+import socket
 import threading
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from lib import documents as d
 from lib.gateway import sanitized
 from lib.http1 import chunked, reply, request
-from lib.waiting import settled
+from lib.waiting import eventually, settled
 
 MEGABYTE = 1 << 20
 LARGE = 100 * MEGABYTE
@@ -298,3 +299,40 @@ def test_pipelined_responses_wait_for_their_client(serve, upstream, answers):
             client.discard()
         assert client.roundtrip("/a").body == pieces["a"]
     gateway.wait_idle()
+
+
+@pytest.mark.parametrize("end", ["half-close", "close"])
+def test_what_a_client_sent_into_a_tunnel_arrives_after_its_end(proxy, end):
+    """The upstream has read nothing yet when the exchange is over: it has ended its own side before, or it
+    speaks to a client that is gone. What the gateway had queued for it comes all the same."""
+    metric, piece, sent, arrived, over = proxy.gateway.metric, BLOCK[:32768], 0, [], threading.Event()
+
+    def handler(connection, _seen):
+        connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        if end == "half-close":
+            connection.socket.shutdown(socket.SHUT_WR)
+        assert over.wait(30)
+        while metric("tunnel_active"):
+            if end == "close":
+                connection.send(b"anyone there?")
+        arrived.append(connection.rest())
+
+    def queued():
+        return metric("downstream_rx_bytes") - received - (metric("upstream_tx_bytes") - taken)
+
+    proxy.upstream.handler = handler
+    with proxy.client(timeout=60) as client:
+        client.send(request("/", headers=[("Connection", "upgrade"), ("Upgrade", "websocket")]))
+        assert client.response().status == 101
+        received, taken = metric("downstream_rx_bytes"), metric("upstream_tx_bytes")
+        while queued() < 4 * len(piece):  # it could take more, or it would not see the end
+            client.send(piece)
+            sent += len(piece)
+            eventually(lambda: metric("downstream_rx_bytes") == received + sent)
+        if end == "half-close":
+            client.socket.shutdown(socket.SHUT_WR)
+            client.expect_close()
+    over.set()
+    assert proxy.upstream.connections[0].ended.wait(20)
+    assert arrived == [piece * (sent // len(piece))]
+    proxy.gateway.wait_idle()

@@ -26,13 +26,21 @@ static struct {
 #define BODY_BYTES 8192u
 
 static char body[BODY_BYTES];
-static bool deaf; // the client reads nothing, and the answers have a body
+static bool deaf;   // the client reads nothing, and the answers have a body
+static bool tunnel; // is what it is answered, without memory for the answer
 
 static void answer(struct exchange *x, bool end)
 {
     if (!end)
         return; // its body never ends
     g.answered++;
+    if (tunnel) {
+        g.tcp.chunks.cap = 0;
+        x->response.status = 101;
+        x->down->ops->send_head(x->down, &x->response, false);
+        x->down->ops->tunnel(x->down);
+        return;
+    }
     x->response.status = 200;
     // As a header operation might set it; it frames nothing.
     (void)!head_add(&x->response, FIELD_CONTENT_LENGTH, SLICE("5"));
@@ -146,7 +154,7 @@ static uint64_t count(enum counter_id id)
 
 static void tear_down(void)
 {
-    deaf = false;
+    deaf = tunnel = false;
     h1_server_close_all(&g.servers, NULL);
     worker_request_stop(&g.w);
     while (worker_turn(&g.w))
@@ -227,5 +235,16 @@ TEST(sim_h1_a_client_that_does_not_read_has_5_minutes)
     EXPECT(g.answered <= (TCP_HIGH_WATER + 65536) / BODY_BYTES + 1);
     EXPECT_EQ(count(COUNTER_downstream_cx_idle_timeout), 1);
     EXPECT_EQ(count(COUNTER_downstream_rq_rejected_memory), 0);
+    tear_down();
+}
+
+TEST(sim_h1_a_tunnel_whose_101_does_not_fit_ends_at_once)
+{
+    tunnel = true;
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 1, 7200 * NS_PER_S);
+    EXPECT(s < 1);
+    EXPECT_EQ(g.got_len, 0);
+    EXPECT_EQ(g.reset, 1);
+    EXPECT_EQ(count(COUNTER_downstream_rq_rejected_memory), 1);
     tear_down();
 }
