@@ -239,7 +239,7 @@ static bool failure_allowed(const struct client *c, const struct job *j, uint32_
     if (!world.violent)
         return false;
     if (status == 408)
-        return j->seen == 0; // slow with its head, or its socket was
+        return j->seen == 0 || j->kind == JOB_POST; // its head or its body stood still
     if (status == 431)
         return j->big_head;
     if (status == 404)
