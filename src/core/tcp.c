@@ -243,6 +243,13 @@ static void cancel(struct tcp *t, struct op *op)
         ring_cancel(&t->worker->ring, op);
 }
 
+static void end_by_reset(struct tcp *t)
+{
+    struct linger hard = {.l_onoff = 1, .l_linger = 0};
+    if (t->fd >= 0)
+        (void)ring_setsockopt(t->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+}
+
 void tcp_close(struct tcp *t)
 {
     if (t->flags & TCP_CLOSE_STARTED)
@@ -251,6 +258,9 @@ void tcp_close(struct tcp *t)
         close_after_flush(t);
         return;
     }
+    // What was to be sent is not: a FIN could be taken for its end.
+    if ((t->flags & TCP_CLOSE_AFTER_FLUSH) && tcp_unsent(t))
+        end_by_reset(t);
     t->flags |= TCP_CLOSE_STARTED;
     timer_cancel(&t->worker->timers, &t->linger);
     bufring_unwait(&t->worker->bufs, &t->starved);
@@ -262,8 +272,6 @@ void tcp_close(struct tcp *t)
 
 void tcp_reset(struct tcp *t)
 {
-    struct linger hard = {.l_onoff = 1, .l_linger = 0};
-    if (t->fd >= 0)
-        (void)ring_setsockopt(t->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    end_by_reset(t);
     tcp_close(t);
 }

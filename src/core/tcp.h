@@ -113,7 +113,7 @@ static inline bool tcp_unsent(const struct tcp *t)
 }
 // Sends what is queued, then closes: a lingering close (FIN, then reads and drops up to 64 KiB or
 // 1 s, so that the reply is not lost to a RST). Only on_closed follows. A peer that takes
-// nothing for 10 s is cut off.
+// nothing for 10 s is cut off, by a reset.
 void tcp_close_flush(struct tcp *t);
 void tcp_reset(struct tcp *t); // SO_LINGER 0, then close
 

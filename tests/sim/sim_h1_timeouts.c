@@ -20,13 +20,14 @@ static struct {
     size_t got_len;
     bool ended;
     uint64_t ended_ns;
+    ssize_t end; // 0 or -errno: how it was told
     uint32_t answered, refused, reset;
 } g;
 
 #define BODY_BYTES 8192u
 
 static char body[BODY_BYTES];
-static bool deaf;   // the client reads nothing, and the answers have a body
+static int deaf;    // the client reads nothing before the end; so many pieces has an answer's body
 static bool tunnel; // is what it is answered, without memory for the answer
 
 static void answer(struct exchange *x, bool end)
@@ -45,9 +46,9 @@ static void answer(struct exchange *x, bool end)
     // As a header operation might set it; it frames nothing.
     (void)!head_add(&x->response, FIELD_CONTENT_LENGTH, SLICE("5"));
     x->down->ops->send_head(x->down, &x->response, !deaf);
-    if (deaf)
+    for (int i = 1; i <= deaf; i++)
         x->down->ops->send_data(x->down, (struct chunk){{body, sizeof(body)}, CHUNK_VOLATILE},
-                                true);
+                                i == deaf);
 }
 
 static void refused(struct exchange *x)
@@ -92,18 +93,16 @@ static void step(void *arg)
         g.script++;
         g.at_ns += g.every_ns;
     }
-    if (deaf) {
-        g.ended = list_empty(&g.servers.all);
-        g.ended_ns = sim_now_ns();
-        if (g.ended)
-            sim_close(g.fd);
+    if (deaf && !list_empty(&g.servers.all))
         return;
-    }
+    if (deaf)
+        g.got_len = 0;
     ssize_t n = sim_read(g.fd, g.got + g.got_len, sizeof(g.got) - 1 - g.got_len);
     if (n > 0)
         g.got_len += (size_t)n;
     if (n == 0 || (n < 0 && n != -EAGAIN)) {
         g.ended = true;
+        g.end = n;
         g.ended_ns = sim_now_ns();
         sim_close(g.fd);
     }
@@ -154,7 +153,8 @@ static uint64_t count(enum counter_id id)
 
 static void tear_down(void)
 {
-    deaf = tunnel = false;
+    deaf = 0;
+    tunnel = false;
     h1_server_close_all(&g.servers, NULL);
     worker_request_stop(&g.w);
     while (worker_turn(&g.w))
@@ -228,13 +228,23 @@ TEST(sim_h1_a_client_that_does_not_read_has_5_minutes)
     static char script[8000 * (sizeof(one) - 1) + 1];
     for (uint32_t i = 0; i < 8000; i++)
         memcpy(script + i * (sizeof(one) - 1), one, sizeof(one) - 1);
-    deaf = true;
+    deaf = 1;
     double s = run(script, 20 * NS_PER_MS, 7200 * NS_PER_S);
     EXPECT(s >= 300 && s < 1000);
     EXPECT(g.answered >= TCP_HIGH_WATER / BODY_BYTES); // so many are waited for
     EXPECT(g.answered <= (TCP_HIGH_WATER + 65536) / BODY_BYTES + 1);
     EXPECT_EQ(count(COUNTER_downstream_cx_idle_timeout), 1);
     EXPECT_EQ(count(COUNTER_downstream_rq_rejected_memory), 0);
+    tear_down();
+}
+
+// Where the connection's end is the body's, an orderly one would make a whole of what was cut off.
+TEST(sim_h1_a_response_that_nobody_takes_is_cut_off_by_a_reset)
+{
+    deaf = 20;
+    double s = run("GET / HTTP/1.0\r\n\r\n", 1, 100 * NS_PER_S);
+    EXPECT(s >= 10 && s < 12);
+    EXPECT_EQ(g.end, -ECONNRESET);
     tear_down();
 }
 
