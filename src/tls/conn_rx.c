@@ -3,7 +3,6 @@
 //
 // Invariant: `have` > 0 exactly while an incomplete record is held; with `have` up to the header's
 // length it is in `head`, and no block is taken before more is known of it than that.
-#include "core/check.h"
 #include "tls/conn_parts.h"
 #include <openssl/err.h>
 

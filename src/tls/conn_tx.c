@@ -5,7 +5,6 @@
 // Invariant: nothing is sealed before handshake messages that wait (tickets, KeyUpdate) are on
 // the wire, because they are sealed with the keys and numbers before.
 #include "core/bufring.h"
-#include "core/check.h"
 #include "tls/conn_parts.h"
 #include <openssl/err.h>
 

@@ -3,7 +3,6 @@
 // Invariant: plaintext that is not inside the buffer that came (BUFRING_VOLATILE) is delivered
 // before the connection is read on, for it lies where the next record will.
 #include "tls/filter.h"
-#include "core/check.h"
 #include "core/counter.h"
 #include <errno.h>
 

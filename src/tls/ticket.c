@@ -96,10 +96,10 @@ static const struct key_set *keys_of(const SSL *ssl)
 }
 
 // What is authenticated beside the session: the key's name, the nonce, the policy.
-static size_t bind(const SSL *ssl, const uint8_t *head, uint8_t *out)
+static size_t bind(const SSL *ssl, const uint8_t *ticket, uint8_t *bound)
 {
-    memcpy(out, head, NAME_BYTES + NONCE_BYTES);
-    memcpy(out + NAME_BYTES + NONCE_BYTES, tls_ctx_of(ssl)->policy, POLICY_BYTES);
+    memcpy(bound, ticket, NAME_BYTES + NONCE_BYTES);
+    memcpy(bound + NAME_BYTES + NONCE_BYTES, tls_ctx_of(ssl)->policy, POLICY_BYTES);
     return NAME_BYTES + NONCE_BYTES + POLICY_BYTES;
 }
 

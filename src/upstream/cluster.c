@@ -86,6 +86,7 @@ static struct slice addr_key(const struct addr *a)
 static void map_former(struct former *f)
 {
     const struct upstream_cluster *c = f->cluster;
+    check(c->endpoints || c->endpoint_count == 0);
     f->mapped = true;
     map_init(&f->by_addr, NULL, c->endpoint_count);
     for (uint32_t i = 0; i < c->endpoint_count; i++) {

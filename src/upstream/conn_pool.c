@@ -2,7 +2,6 @@
 // in the worker's exactly while no exchange has it and one may; waiters <= closing + room, so that
 // each waiter has a connection whose end will wake it.
 #include "upstream/conn_pool.h"
-#include "core/check.h"
 #include "upstream/cluster.h"
 #include <errno.h>
 
