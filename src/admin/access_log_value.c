@@ -2,6 +2,7 @@
 #include "admin/access_log_value.h"
 #include "admin/access_log_format.h"
 #include "core/clock.h"
+#include "proto/downstream.h"
 #include "proxy/proxy.h"
 #include <stdio.h>
 #include <time.h>
@@ -289,9 +290,9 @@ static void read_attempts(const struct log_value *v, const struct exchange *x, s
 static void address(struct log_result *r, const struct addr *a, bool with_port)
 {
     struct text t;
-    if (!a)
+    if (a->len == 0)
         return;
-    if (a->len == 0 || a->sa.sa_family != AF_INET) {
+    if (a->sa.sa_family != AF_INET) {
         words(r, (struct slice){r->scratch, addr_format(a, r->scratch, LOG_VALUE_MAX, with_port)});
         return;
     }
@@ -312,42 +313,40 @@ static void address(struct log_result *r, const struct addr *a, bool with_port)
 static void read_remote(const struct log_value *v, const struct exchange *x, struct log_result *r)
 {
     (void)v;
-    address(r, x->client, true);
+    address(r, &x->conn->peer, true);
 }
 
 static void read_remote_ip(const struct log_value *v, const struct exchange *x,
                            struct log_result *r)
 {
     (void)v;
-    address(r, x->client, false);
+    address(r, &x->conn->peer, false);
 }
 
 static void read_remote_port(const struct log_value *v, const struct exchange *x,
                              struct log_result *r)
 {
     (void)v;
-    if (x->client)
-        number(r, addr_port(x->client));
+    number(r, addr_port(&x->conn->peer));
 }
 
 static void read_local(const struct log_value *v, const struct exchange *x, struct log_result *r)
 {
     (void)v;
-    address(r, x->local, true);
+    address(r, downstream_local(x->conn), true);
 }
 
 static void read_local_ip(const struct log_value *v, const struct exchange *x, struct log_result *r)
 {
     (void)v;
-    address(r, x->local, false);
+    address(r, downstream_local(x->conn), false);
 }
 
 static void read_local_port(const struct log_value *v, const struct exchange *x,
                             struct log_result *r)
 {
     (void)v;
-    if (x->local)
-        number(r, addr_port(x->local));
+    number(r, addr_port(downstream_local(x->conn)));
 }
 
 static void read_hostname(const struct log_value *v, const struct exchange *x, struct log_result *r)

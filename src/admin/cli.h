@@ -50,7 +50,8 @@ struct cli_options {
     const char *listing; // one of listing_names
     // explain
     const char *host, *path, *method;
-    uint32_t port; // 0 = any
+    const char *sni; // NULL: the host
+    uint32_t port;   // 0 = any
     struct route_header *headers;
     uint32_t header_count;
 };

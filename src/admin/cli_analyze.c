@@ -24,7 +24,7 @@ int cli_analyze(const struct cli_options *o)
                                 .labels = o->labels,
                                 .regex_is_valid = regex_is_valid,
                                 .credential_is_valid = cert_is_valid};
-    struct compile_options compile = {o->labels};
+    struct compile_options compile = {.labels = o->labels};
     findings_init(&findings);
     arena_init(&arena, 0);
     enum err e = load_documents(o->inputs, o->input_count, &load, &m, &findings);

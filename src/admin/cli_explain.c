@@ -2,6 +2,7 @@
 // each step. Offline; the same functions as the gateway itself uses. Main thread.
 #include "admin/cli.h"
 #include "core/check.h"
+#include "route/compile.h"
 #include "route/regex.h"
 #include "tls/cert.h"
 #include <stdlib.h>
@@ -10,7 +11,9 @@ struct explain {
     const struct cli_options *o;
     struct route_config routes;
     struct route_request rq;
-    char *path; // normalised
+    struct arena arena;
+    struct slice sni; // lower case
+    char *path;       // normalised
 };
 
 __attribute__((format(printf, 2, 3))) static void line(const char *what, const char *fmt, ...)
@@ -129,12 +132,13 @@ static void print_rules(const struct virtual_host *vh)
         line("", "… and %u more", n - shown);
 }
 
-static void explain_on(const struct explain *e, const struct listener_config *l)
+static void explain_on(const struct explain *e, const struct listener_config *l,
+                       const struct route_table *routes)
 {
-    const struct virtual_host *vh = route_find_host(l->routes, e->rq.authority);
+    const struct virtual_host *vh = route_find_host(routes, e->rq.authority);
     if (!vh) {
         line("answer", "404: no virtual host covers %s (flag NR)", e->o->host);
-        print_other_hosts(l->routes);
+        print_other_hosts(routes);
         return;
     }
     struct slice name = virtual_host_name(vh), domain = virtual_host_domain(vh);
@@ -153,9 +157,65 @@ static void explain_on(const struct explain *e, const struct listener_config *l)
     print_rules(vh);
 }
 
+static void print_chains(const struct listener_config *l)
+{
+    uint32_t shown = l->chain_count < 20 ? l->chain_count : 20;
+    for (uint32_t i = 0; i < shown; i++) {
+        const struct filter_chain *c = l->chains[i];
+        line(i ? "" : "chains here", "%.*s: %.*s%s", SLICE_FMT(c->name),
+             SLICE_FMT(c->name_count ? c->names[0] : SLICE("every name")),
+             c->name_count > 1 ? ", …" : "");
+    }
+    if (shown < l->chain_count)
+        line("", "… and %u more", l->chain_count - shown);
+}
+
+static void print_relay(const struct filter_chain *chain)
+{
+    for (uint32_t i = 0; i < chain->rule_count; i++) {
+        const struct l4_rule *r = &chain->rules[i];
+        line("relay", "%s:%u:%u  %.*s", r->pos.file ? r->pos.file : "-", r->pos.line, r->pos.column,
+             SLICE_FMT(r->virtual_service));
+        for (uint32_t k = 0, before = 0; k < r->target_count; before = r->targets[k++].weight_end) {
+            const struct l4_target *t = &r->targets[k];
+            line("cluster", "%.*s, weight %u of %u", SLICE_FMT(t->cluster_name),
+                 t->weight_end - before, r->total_weight);
+            if (!t->cluster)
+                line("answer", "closed: no Service or ServiceEntry has this host and port, or the "
+                               "subset is unknown (flag NC)");
+            else if (t->cluster->endpoint_count == 0)
+                line("answer", "closed: the cluster has no endpoint (flag UH)");
+            else
+                print_endpoints(t->cluster);
+        }
+    }
+}
+
+static void explain_chain(const struct explain *e, const struct listener_config *l)
+{
+    const struct filter_chain *chain = l->any;
+    if (l->tls) {
+        chain = chain_find(&l->by_name, l->any, e->sni);
+        if (!chain) {
+            line("answer", "closed: no filter chain is for the server name \"%.*s\"",
+                 SLICE_FMT(e->sni));
+            print_chains(l);
+            return;
+        }
+        line("chain", "%.*s (server name \"%.*s\", TLS %s)", SLICE_FMT(chain->name),
+             SLICE_FMT(e->sni), chain->terminates_tls ? "ends here" : "is passed through");
+    }
+    if (!chain->routes)
+        print_relay(chain);
+    else if (chain->terminates_tls && !chain_covers(chain, e->rq.authority))
+        line("answer", "421: the host is outside the server of this connection");
+    else
+        explain_on(e, l, chain->routes);
+}
+
 static bool asked_for(const struct cli_options *o, const struct listener_config *l)
 {
-    return l->routes && (!o->port || o->port == l->server_port || o->port == addr_port(&l->addr));
+    return !o->port || o->port == l->server_port || o->port == addr_port(&l->addr);
 }
 
 static void explain_all(const struct explain *e)
@@ -169,9 +229,9 @@ static void explain_all(const struct explain *e)
         if (seen++)
             putchar('\n');
         size_t n = addr_format(&l->addr, text, sizeof(text), true);
-        line("listener", "%.*s (server port %u, routes %.*s, gateways %.*s)", (int)n, text,
-             l->server_port, SLICE_FMT(l->routes->name), SLICE_FMT(l->gateways));
-        explain_on(e, l);
+        line("listener", "%.*s%s (server port %u, gateways %.*s)", (int)n, text,
+             l->udp ? " UDP" : "", l->server_port, SLICE_FMT(l->gateways));
+        explain_chain(e, l);
     }
     if (seen)
         return;
@@ -183,6 +243,19 @@ static void explain_all(const struct explain *e)
 }
 
 // ---- the request
+
+// What a client would name: --sni, else the host without its port; an address is no server name.
+static struct slice server_name_of(struct explain *e)
+{
+    struct addr address;
+    struct slice name = slice_of(e->o->sni ? e->o->sni : e->o->host);
+    ptrdiff_t colon = slice_find(name, ':');
+    if (!e->o->sni && colon >= 0)
+        name.len = (size_t)colon;
+    if (!e->o->sni && addr_parse(name, 0, &address) == OK)
+        name.len = 0;
+    return compile_lower(&e->arena, name);
+}
 
 static bool make_request(struct explain *e)
 {
@@ -204,9 +277,10 @@ static bool make_request(struct explain *e)
         return false;
     }
     e->rq.path = (struct slice){e->path, path_len};
+    e->sni = server_name_of(e);
     if (len > path_len)
         e->rq.query = (struct slice){e->path + path_len + 1, len - path_len - 1};
-    line("request", "%s http://%s%.*s", o->method, o->host, (int)len, e->path);
+    line("request", "%s %s%.*s", o->method, o->host, (int)len, e->path);
     return true;
 }
 
@@ -215,17 +289,16 @@ int cli_explain(const struct cli_options *o)
     struct explain e = {.o = o};
     struct findings findings;
     struct model *m = NULL;
-    struct arena arena;
     struct load_options load = {.strict = o->strict,
                                 .labels = o->labels,
                                 .regex_is_valid = regex_is_valid,
                                 .credential_is_valid = cert_is_valid};
-    struct compile_options compile = {o->labels};
+    struct compile_options compile = {.labels = o->labels};
     int status = CLI_EXIT_FAILED;
     findings_init(&findings);
-    arena_init(&arena, 0);
+    arena_init(&e.arena, 0);
     if (load_documents(o->inputs, o->input_count, &load, &m, &findings) == OK &&
-        route_compile(m, &compile, &arena, &findings, &e.routes) == OK) {
+        route_compile(m, &compile, &e.arena, &findings, &e.routes) == OK) {
         status = CLI_EXIT_OK;
         if (make_request(&e))
             explain_all(&e);
@@ -236,7 +309,7 @@ int cli_explain(const struct cli_options *o)
     }
     free(e.path);
     route_config_fini(&e.routes);
-    arena_fini(&arena);
+    arena_fini(&e.arena);
     model_destroy(m);
     findings_fini(&findings);
     return status;

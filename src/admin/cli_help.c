@@ -78,13 +78,14 @@ static const char proxy_config_help[] =
 static const char explain_help[] =
     "usage: sluice explain --host HOST --path PATH [flags] [-n NS] -f PATH …\n"
     "\n"
-    "Reads the documents as run would, without serving, and says which listener, virtual host,\n"
-    "rule and cluster a request meets, or why it is answered with 404 or 503.\n"
+    "Reads the documents as run would, without serving, and says which listener, filter chain,\n"
+    "virtual host, rule and cluster a request meets, or why it is answered with 404 or 503.\n"
     "\n"
     "request\n"
     "      --host HOST          the Host field\n"
     "      --path PATH          the path, with its query\n"
     "      --port N             the Gateway's server port, or the port bound (default: each)\n"
+    "      --sni NAME           the server name of the TLS handshake (default: the host)\n"
     "      --method METHOD      (default: GET)\n"
     "  -H, --header NAME:VALUE  may be repeated\n"
     "\n" DOCUMENT_FLAGS;

@@ -217,6 +217,13 @@ static bool set_host(struct parse *p, const char *v)
     return *v || fail(p, "%s: the host is empty", p->flag);
 }
 
+// Empty is a client that names no server.
+static bool set_sni(struct parse *p, const char *v)
+{
+    p->o->sni = v;
+    return true;
+}
+
 static bool set_path(struct parse *p, const char *v)
 {
     p->o->path = v;
@@ -284,6 +291,7 @@ static const struct flag {
     {"--output", "-o", FOR(ANALYZE) | FOR(PROXY_CONFIG), false, set_output},
     {"--host", NULL, FOR(EXPLAIN), false, set_host},
     {"--path", NULL, FOR(EXPLAIN), false, set_path},
+    {"--sni", NULL, FOR(EXPLAIN), false, set_sni},
     {"--port", NULL, FOR(EXPLAIN), false, set_port},
     {"--method", NULL, FOR(EXPLAIN), false, set_method},
     {"--header", "-H", FOR(EXPLAIN), false, set_header},

@@ -238,6 +238,7 @@ int control_run(const struct control_config *cfg)
         follow_documents(&c);
         runtime_reclaim(cfg->runtime);
         runtime_watch_memory(cfg->runtime);
+        runtime_turn_tickets(cfg->runtime);
         check_drained(&c);
     }
     cfg->runtime->cfg.disturbed = NULL;

@@ -27,19 +27,54 @@ static void cells(struct table *t, const char *const *texts)
 
 // ---- one function a listing: header and rows
 
+static void cell_match(struct table *t, const struct filter_chain *chain)
+{
+    char buf[1024];
+    struct text text;
+    text_init_fixed(&text, buf, sizeof(buf));
+    text_puts(&text, chain->name_count ? "SNI: " : "ALL");
+    for (uint32_t i = 0; i < chain->name_count; i++)
+        text_printf(&text, "%s%.*s", i ? "," : "", SLICE_FMT(chain->names[i]));
+    table_cell(t, (struct slice){text.data, text.len});
+}
+
+static void put_rule(struct text *text, const struct l4_rule *r)
+{
+    text_puts(text, r->target_count > 1 ? "Clusters: " : "Cluster: ");
+    for (uint32_t i = 0, before = 0; i < r->target_count; before = r->targets[i++].weight_end) {
+        text_printf(text, "%s%.*s", i ? ", " : "", SLICE_FMT(r->targets[i].cluster_name));
+        if (r->target_count > 1)
+            text_printf(text, " (%u of %u)", r->targets[i].weight_end - before, r->total_weight);
+    }
+}
+
+static void cell_destination(struct table *t, const struct filter_chain *chain)
+{
+    char buf[4096];
+    struct text text;
+    text_init_fixed(&text, buf, sizeof(buf));
+    if (chain->routes)
+        text_printf(&text, "Route: %.*s", SLICE_FMT(chain->routes->name));
+    for (uint32_t i = 0; i < chain->rule_count; i++) {
+        text_puts(&text, i ? "; " : "");
+        put_rule(&text, &chain->rules[i]);
+    }
+    table_cell(t, (struct slice){text.data, text.len});
+}
+
 static void listener_rows(struct table *t, const struct snapshot *s)
 {
-    char buf[ADDR_TEXT_MAX + 64];
+    char buf[ADDR_TEXT_MAX];
     cells(t, (const char *const[]){"ADDRESSES", "PORT", "MATCH", "DESTINATION"});
     for (uint32_t i = 0; s && i < s->routes.listener_count; i++) {
         const struct listener_config *l = s->routes.listeners[i];
-        size_t n = addr_format(&l->addr, buf, sizeof(buf), false);
-        table_cell(t, (struct slice){buf, n});
-        cell_number(t, addr_port(&l->addr));
-        table_cell(t, SLICE("ALL"));
-        struct slice name = l->routes ? l->routes->name : SLICE("-");
-        int m = snprintf(buf, sizeof(buf), "Route: %.*s", SLICE_FMT(name));
-        table_cell(t, (struct slice){buf, (size_t)m < sizeof(buf) ? (size_t)m : sizeof(buf) - 1});
+        for (uint32_t k = 0; k < l->chain_count; k++) {
+            size_t n = addr_format(&l->addr, buf, sizeof(buf), false);
+            table_cell(t, (struct slice){buf, n});
+            cell_number(t, addr_port(&l->addr));
+            cell_match(t, l->chains[k]);
+            cell_destination(t, l->chains[k]);
+        }
     }
 }
 
@@ -62,8 +97,9 @@ static void route_rows(struct table *t, const struct snapshot *s)
 {
     cells(t, (const char *const[]){"NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE"});
     for (uint32_t i = 0; s && i < s->routes.listener_count; i++)
-        if (listing_first_with_table(s, i))
-            table_routes(t, s->routes.listeners[i]->routes);
+        for (uint32_t k = 0; k < s->routes.listeners[i]->chain_count; k++)
+            if (s->routes.listeners[i]->chains[k]->routes)
+                table_routes(t, s->routes.listeners[i]->chains[k]->routes);
 }
 
 static void cluster_rows(struct table *t, const struct snapshot *s)
@@ -113,15 +149,6 @@ static const struct {
     [LISTING_ENDPOINTS] = {endpoint_rows, listing_json_endpoints, 4, 5},
     [LISTING_SECRETS] = {secret_rows, listing_json_secrets, 6, 5},
 };
-
-bool listing_first_with_table(const struct snapshot *s, uint32_t listener)
-{
-    const struct route_table *rt = s->routes.listeners[listener]->routes;
-    for (uint32_t i = 0; i < listener; i++)
-        if (s->routes.listeners[i]->routes == rt)
-            return false;
-    return rt != NULL;
-}
 
 void listing_write_table(enum listing which, const struct snapshot *s, struct text *out)
 {

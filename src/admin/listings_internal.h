@@ -2,8 +2,6 @@
 #pragma once
 #include "admin/listings.h"
 
-// Whether this listener is the first one with its route table (listeners may share one).
-bool listing_first_with_table(const struct snapshot *s, uint32_t listener);
 void listing_json_listeners(struct text *out, const struct snapshot *s);
 void listing_json_routes(struct text *out, const struct snapshot *s);
 void listing_json_clusters(struct text *out, const struct snapshot *s);

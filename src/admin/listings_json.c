@@ -58,6 +58,58 @@ static void next_line(struct text *out, bool *first)
 
 // ---- listeners
 
+static void json_rule(struct text *out, const struct l4_rule *r)
+{
+    text_char(out, '{');
+    member(out, "virtual_service", r->virtual_service);
+    key(out, "targets");
+    text_char(out, '[');
+    for (uint32_t i = 0, before = 0; i < r->target_count; before = r->targets[i++].weight_end) {
+        text_puts(out, i ? ",{" : "{");
+        member(out, "cluster", r->targets[i].cluster_name);
+        member_u64(out, "weight", r->targets[i].weight_end - before);
+        key(out, "known");
+        text_puts(out, r->targets[i].cluster ? "true}" : "false}");
+    }
+    text_puts(out, "]}");
+}
+
+static void json_chain(struct text *out, const struct filter_chain *c)
+{
+    text_char(out, '{');
+    member(out, "name", c->name);
+    member(out, "gateway", c->gateway);
+    key(out, "server_names");
+    text_char(out, '[');
+    for (uint32_t i = 0; i < c->name_count; i++) {
+        text_puts(out, i ? "," : "");
+        text_json(out, c->names[i]);
+    }
+    text_char(out, ']');
+    key(out, "terminates_tls");
+    text_puts(out, c->terminates_tls ? "true" : "false");
+    if (c->routes)
+        member(out, "routes", c->routes->name);
+    key(out, "rules");
+    text_char(out, '[');
+    for (uint32_t i = 0; i < c->rule_count; i++) {
+        text_puts(out, i ? "," : "");
+        json_rule(out, &c->rules[i]);
+    }
+    text_puts(out, "]}");
+}
+
+static void json_chains(struct text *out, const struct listener_config *l)
+{
+    key(out, "filter_chains");
+    text_char(out, '[');
+    for (uint32_t i = 0; i < l->chain_count; i++) {
+        text_puts(out, i ? "," : "");
+        json_chain(out, l->chains[i]);
+    }
+    text_char(out, ']');
+}
+
 void listing_json_listeners(struct text *out, const struct snapshot *s)
 {
     bool first = true;
@@ -69,8 +121,7 @@ void listing_json_listeners(struct text *out, const struct snapshot *s)
         member(out, "name", l->name);
         member_addr(out, "address", &l->addr);
         member_u64(out, "server_port", l->server_port);
-        if (l->routes)
-            member(out, "routes", l->routes->name);
+        json_chains(out, l);
         member(out, "gateways", l->gateways);
         text_char(out, '}');
     }
@@ -176,25 +227,32 @@ static void json_virtual_host(struct text *out, const struct virtual_host *vh)
     text_puts(out, "]}");
 }
 
+static void json_table(struct text *out, const struct route_table *rt)
+{
+    bool first = true;
+    text_char(out, '{');
+    member(out, "name", rt->name);
+    key(out, "virtual_hosts");
+    text_char(out, '[');
+    for (uint32_t h = 0; h < rt->host_count; h++) {
+        next_line(out, &first);
+        json_virtual_host(out, rt->hosts[h]);
+    }
+    text_puts(out, "]}");
+}
+
 void listing_json_routes(struct text *out, const struct snapshot *s)
 {
     bool first = true;
     text_char(out, '[');
     for (uint32_t i = 0; s && i < s->routes.listener_count; i++) {
-        if (!listing_first_with_table(s, i))
-            continue;
-        const struct route_table *rt = s->routes.listeners[i]->routes;
-        bool first_host = true;
-        next_line(out, &first);
-        text_char(out, '{');
-        member(out, "name", rt->name);
-        key(out, "virtual_hosts");
-        text_char(out, '[');
-        for (uint32_t h = 0; h < rt->host_count; h++) {
-            next_line(out, &first_host);
-            json_virtual_host(out, rt->hosts[h]);
+        const struct listener_config *l = s->routes.listeners[i];
+        for (uint32_t k = 0; k < l->chain_count; k++) {
+            if (!l->chains[k]->routes)
+                continue;
+            next_line(out, &first);
+            json_table(out, l->chains[k]->routes);
         }
-        text_puts(out, "]}");
     }
     text_char(out, ']');
 }

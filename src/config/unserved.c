@@ -7,34 +7,25 @@
 #include "config/schema.h"
 #include "config/validate_http.h"
 
-enum scope {
-    IN_SERVER,
-    IN_HTTP_ROUTE,
-    IN_VIRTUAL_SERVICE,
-    IN_POLICY,
-    IN_RULE,
-    IN_SERVICE_ENTRY,
-    IN_SERVICE,
-    IN_SINK
-};
+enum scope { IN_SERVER, IN_HTTP_ROUTE, IN_POLICY, IN_RULE, IN_SERVICE_ENTRY, IN_SERVICE, IN_SINK };
 enum action { IGNORED, REFUSED };
 
 static const struct pos nowhere;
 
 // ---- servers
 
-static struct pos tls_server(const void *object)
+static struct pos udp_server(const void *object)
 {
     const struct server *s = object;
-    bool tls = s->port.protocol == PROTO_HTTPS || s->port.protocol == PROTO_TLS;
-    return tls ? s->port.protocol_pos : nowhere;
+    return s->port.protocol == PROTO_UDP ? s->port.protocol_pos : nowhere;
 }
 
-static struct pos l4_server(const void *object)
+static struct pos protocol_statistics(const void *object)
 {
     const struct server *s = object;
-    bool http = server_protocol_is_http(s->port.protocol);
-    return http || tls_server(s).line ? nowhere : s->port.protocol_pos;
+    bool counted = s->port.protocol == PROTO_MONGO || s->port.protocol == PROTO_MYSQL ||
+                   s->port.protocol == PROTO_REDIS;
+    return counted ? s->port.protocol_pos : nowhere;
 }
 
 static struct pos grpc_web(const void *object)
@@ -123,18 +114,6 @@ static struct pos header_operators(const void *object)
     for (uint32_t i = 0; i < h->route_count && !pos.line; i++)
         pos = operator_in(h->routes[i].headers);
     return pos;
-}
-
-static struct pos tls_routes(const void *object)
-{
-    const struct virtual_service *vs = object;
-    return vs->tls_count ? vs->tls[0].pos : nowhere;
-}
-
-static struct pos tcp_routes(const void *object)
-{
-    const struct virtual_service *vs = object;
-    return vs->tcp_count ? vs->tcp[0].pos : nowhere;
 }
 
 // ---- traffic policies; a port's is seen through the same struct
@@ -273,10 +252,9 @@ static const struct row {
     struct pos (*find)(const void *object); // line 0: not used
     const char *field, *consequence;
 } rows[] = {
-    {IN_SERVER, REFUSED, tls_server, "a server of protocol HTTPS or TLS",
-     "its listener is not opened"},
-    {IN_SERVER, REFUSED, l4_server, "a server of protocol TCP, UDP, MONGO, MYSQL or REDIS",
-     "its listener is not opened"},
+    {IN_SERVER, REFUSED, udp_server, "a server of protocol UDP", "its listener is not opened"},
+    {IN_SERVER, IGNORED, protocol_statistics, "statistics of the protocol MONGO, MYSQL or REDIS",
+     "its connections are relayed as those of TCP"},
     {IN_SERVER, IGNORED, grpc_web, "gRPC-Web translation", "requests are forwarded as they are"},
     {IN_SERVER, IGNORED, default_endpoint, "defaultEndpoint", "it is ignored, as by Istio"},
     {IN_HTTP_ROUTE, REFUSED, cors, "corsPolicy", "this VirtualService is left out"},
@@ -287,8 +265,6 @@ static const struct row {
     {IN_HTTP_ROUTE, IGNORED, mirror, "mirror", "requests are not mirrored"},
     {IN_HTTP_ROUTE, IGNORED, header_operators, "an operator in a header's value (%VAR%)",
      "it is sent as written"},
-    {IN_VIRTUAL_SERVICE, REFUSED, tls_routes, "a tls route", "it is left out"},
-    {IN_VIRTUAL_SERVICE, REFUSED, tcp_routes, "a tcp route", "it is left out"},
     {IN_POLICY, REFUSED, client_tls, "tls towards the destination",
      "requests for it are answered 503"},
     {IN_POLICY, REFUSED, tunnel, "tunnel", "requests for this host are answered 503"},
@@ -386,7 +362,6 @@ void unserved_report(const struct model *m, struct findings *findings)
     for (uint32_t i = 0; i < m->virtual_services_count; i++) {
         const struct virtual_service *vs = m->virtual_services[i];
         (void)ask_http_routes(vs, findings);
-        (void)ask(IN_VIRTUAL_SERVICE, vs, &vs->meta, findings);
     }
     for (uint32_t i = 0; i < m->destination_rules_count; i++)
         (void)ask_rule(m->destination_rules[i], findings);
@@ -400,21 +375,10 @@ void unserved_report(const struct model *m, struct findings *findings)
 
 // ---- taking it out
 
-static void prune_l4_routes(struct virtual_service *vs)
-{
-    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
-        if (rows[i].find == tls_routes)
-            vs->tls_count = 0;
-        if (rows[i].find == tcp_routes)
-            vs->tcp_count = 0;
-    }
-}
-
 void unserved_prune(struct model *m)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < m->virtual_services_count; i++) {
-        prune_l4_routes(m->virtual_services[i]);
         if (!ask_http_routes(m->virtual_services[i], NULL))
             m->virtual_services[kept++] = m->virtual_services[i];
     }

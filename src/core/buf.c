@@ -92,6 +92,16 @@ void bufq_clear(struct bufq *q)
     q->bytes = 0;
 }
 
+void bufq_move(struct bufq *to, struct bufq *from)
+{
+    struct list_node *n;
+    check(to->chunks == from->chunks && to->ring == from->ring);
+    while ((n = list_pop_head(&from->chunks_used)))
+        list_insert_tail(&to->chunks_used, n);
+    to->bytes += from->bytes;
+    from->bytes = 0;
+}
+
 // A tail chunk with room for `len` bytes and one more entry.
 static struct chunk *chunk_for(struct bufq *q, size_t len)
 {

@@ -24,7 +24,8 @@ struct bufq {
 // A pool with objects of the right size for bufq.chunks.
 void bufq_pool_init(struct pool *p, uint32_t cap);
 void bufq_init(struct bufq *q, struct pool *chunks, struct bufring *ring);
-void bufq_clear(struct bufq *q); // gives everything back
+void bufq_clear(struct bufq *q);                    // gives everything back
+void bufq_move(struct bufq *to, struct bufq *from); // all of it; both of the same pools
 // Contiguous room for `len` <= BUF_CHUNK_BYTES - 64 bytes at the tail; NULL when the pool is empty.
 // Write, then bufq_commit what was used (at most `len`), with no other call in between.
 char *bufq_reserve(struct bufq *q, size_t len);

@@ -12,14 +12,16 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 
-void tcp_pools_init(struct tcp_pools *p, uint32_t max_chunks)
+void tcp_pools_init(struct tcp_pools *p, uint32_t max_conns, uint32_t max_chunks)
 {
+    pool_init(&p->conns, "tcp", sizeof(struct tcp), max_conns);
     bufq_pool_init(&p->chunks, max_chunks);
     pool_init(&p->msgs, "send_messages", sizeof(struct tcp_msg), max_chunks);
 }
 
 void tcp_pools_fini(struct tcp_pools *p)
 {
+    pool_fini(&p->conns);
     pool_fini(&p->chunks);
     pool_fini(&p->msgs);
 }
@@ -87,10 +89,13 @@ static void on_linger_end(struct timer *timer, uint64_t now_ns)
     tcp_close(container_of(timer, struct tcp, linger));
 }
 
-void tcp_init(struct tcp *t, struct worker *w, struct tcp_pools *pools,
-              const struct tcp_events *events)
+struct tcp *tcp_create(struct worker *w, struct tcp_pools *pools, const struct tcp_events *events,
+                       void *owner)
 {
-    *t = (struct tcp){.worker = w, .events = events, .fd = -1};
+    struct tcp *t = pool_get(&pools->conns);
+    if (!t)
+        return NULL;
+    *t = (struct tcp){.worker = w, .events = events, .owner = owner, .fd = -1};
     t->recv.done = tcp_on_recv;
     t->send.done = tcp_on_send;
     t->connect.done = on_connect;
@@ -100,13 +105,31 @@ void tcp_init(struct tcp *t, struct worker *w, struct tcp_pools *pools,
     timer_init(&t->linger, on_linger_end);
     bufq_init(&t->out, &pools->chunks, &w->bufs);
     bufq_init(&t->wire, &pools->chunks, &w->bufs);
+    return t;
+}
+
+void tcp_destroy(struct tcp *t)
+{
+    check(t->fd < 0 && !op_in_flight(t));
+    if (t->filter)
+        t->filter->ops->destroy(t->filter);
+    pool_put(&container_of(t->out.chunks, struct tcp_pools, chunks)->conns, t);
+}
+
+void tcp_hand_over(struct tcp *t, const struct tcp_events *events, void *owner)
+{
+    check(!tcp_silent(t));
+    t->events = events;
+    t->owner = owner;
 }
 
 void tcp_set_filter(struct tcp *t, struct tcp_filter *f)
 {
-    check(!t->filter && t->fd < 0);
+    check(!t->filter && t->out.bytes == 0 && !t->send.inflight);
     t->filter = f;
     f->tcp = t;
+    if (t->flags & TCP_OPEN)
+        f->ops->start(f);
 }
 
 static void set_nodelay(int fd)

@@ -2,7 +2,7 @@
 // ring, one send in flight, an output queue that is flushed once at the end of the turn.
 //
 // Life: tcp_open (an accepted or connected descriptor) or tcp_connect -> receive and send ->
-// tcp_close -> on_closed, after which the memory may be freed. tcp_close cancels, waits for zero in
+// tcp_close -> on_closed, where the owner destroys it. tcp_close cancels, waits for zero in
 // flight, closes the descriptor. Callbacks come from completions and timers, never from inside a
 // tcp_* call; after tcp_close only on_closed comes.
 #pragma once
@@ -21,7 +21,7 @@ struct tcp_events {
     void (*on_sent)(struct tcp *t); // output fell below the low-water mark or became empty
     void (*on_error)(struct tcp *t, int error); // errno; the connection is dead: call tcp_close
     void (*on_connected)(struct tcp *t);        // after tcp_connect
-    void (*on_closed)(struct tcp *t);           // nothing in flight any more, fd closed; free it
+    void (*on_closed)(struct tcp *t); // nothing in flight any more, fd closed: tcp_destroy
     // Where the worker counts these connections' bytes, as they move.
     bool counted;
     enum counter_id rx_counter, tx_counter;
@@ -49,6 +49,7 @@ struct tcp_filter {
 struct tcp {
     struct worker *worker;
     const struct tcp_events *events;
+    void *owner; // whom the events are for
     int fd;
     struct op recv, send, connect;
     struct turn_task flush;
@@ -84,18 +85,25 @@ struct tcp {
 #define TCP_HIGH_WATER (256u * 1024u)
 #define TCP_LOW_WATER (64u * 1024u)
 
-// The pools that all connections of a worker share (output chunks, msghdr+iovec blocks).
+// What all connections of a worker share: the connections themselves, output chunks, msghdr+iovec
+// blocks.
 struct tcp_pools {
+    struct pool conns;
     struct pool chunks;
     struct pool msgs;
 };
-void tcp_pools_init(struct tcp_pools *p, uint32_t max_chunks);
+void tcp_pools_init(struct tcp_pools *p, uint32_t max_conns, uint32_t max_chunks);
 void tcp_pools_fini(struct tcp_pools *p);
 
-void tcp_init(struct tcp *t, struct worker *w, struct tcp_pools *pools,
-              const struct tcp_events *events);
-// Before tcp_open or tcp_connect; the filter is the connection's from then on. on_connected comes
-// when it is ready, also for an accepted connection.
+// NULL at the cap.
+struct tcp *tcp_create(struct worker *w, struct tcp_pools *pools, const struct tcp_events *events,
+                       void *owner);
+void tcp_destroy(struct tcp *t); // from on_closed on, or if it was never opened
+// Another owner goes on with the connection, as soon as the callback it is in returns.
+void tcp_hand_over(struct tcp *t, const struct tcp_events *events, void *owner);
+// The filter is the connection's from then on. Of an open one nothing may have been sent, and what
+// was received is fed to the filter by whoever read it. on_connected comes when it is ready, also
+// for an accepted connection.
 void tcp_set_filter(struct tcp *t, struct tcp_filter *f);
 void tcp_open(struct tcp *t, int fd); // takes over fd (TCP_NODELAY is set), starts receiving
 // on_connected or on_error follows. -errno when not even a socket could be had.

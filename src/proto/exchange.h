@@ -15,6 +15,7 @@
 #include "core/worker.h"
 #include "proto/head.h"
 
+struct downstream;
 struct exchange;
 struct stream;
 
@@ -123,11 +124,9 @@ struct exchange {
     uint64_t request_end_ns, upstream_start_ns, response_start_ns, end_ns;
     uint64_t request_body_bytes, response_body_bytes;
     uint32_t response_flags;
-    uint32_t response_status;  // as sent to the client
-    const char *details;       // static string, Envoy's RESPONSE_CODE_DETAILS
-    const struct addr *client; // the connection's peer
-    const struct addr *local;  // and its own end
-    struct slice client_ip;    // the peer as text, without its port
+    uint32_t response_status; // as sent to the client
+    const char *details;      // static string, Envoy's RESPONSE_CODE_DETAILS
+    struct downstream *conn;  // the client's connection
     bool request_ended, response_ended, response_started;
     bool upgrade; // the request asks for an upgrade that is passed on (WebSocket)
     bool tunnel;

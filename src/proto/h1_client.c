@@ -40,7 +40,7 @@ static void on_connect_timeout(struct timer *t, uint64_t now_ns)
 {
     struct h1_client *c = container_of(t, struct h1_client, timer);
     (void)now_ns;
-    worker_count(c->tcp.worker, upstream_cx_connect_timeout);
+    worker_count(c->tcp->worker, upstream_cx_connect_timeout);
     h1_client_fail(c, RESET_CONNECT_TIMEOUT);
 }
 
@@ -59,10 +59,15 @@ int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct 
     list_init(&c->pool_link);
     list_init(&c->worker_link);
     list_init(&c->ending_link);
-    tcp_init(&c->tcp, w, p->tcp, &client_tcp_events);
+    c->tcp = tcp_create(w, p->tcp, &client_tcp_events, c);
+    if (!c->tcp) {
+        pool_put(&p->conns, c);
+        return -EMFILE;
+    }
     timer_init(&c->timer, on_connect_timeout);
-    int rc = tcp_connect(&c->tcp, to);
+    int rc = tcp_connect(c->tcp, to);
     if (rc < 0) {
+        tcp_destroy(c->tcp);
         pool_put(&p->conns, c);
         return rc;
     }
@@ -101,7 +106,7 @@ static void retire(struct h1_client *c)
 {
     check(!c->stream.x);
     c->rx = CLIENT_RX_CLOSED;
-    timer_cancel(&c->tcp.worker->timers, &c->timer);
+    timer_cancel(&c->tcp->worker->timers, &c->timer);
     c->events->closing(c, c->owner);
 }
 
@@ -110,7 +115,7 @@ void h1_client_shut(struct h1_client *c)
     if (c->rx == CLIENT_RX_CLOSED)
         return;
     retire(c);
-    tcp_close(&c->tcp);
+    tcp_close(c->tcp);
 }
 
 void h1_client_end(struct h1_client *c)
@@ -118,13 +123,13 @@ void h1_client_end(struct h1_client *c)
     check(c->rx == CLIENT_RX_TUNNEL);
     retire(c);
     list_insert_tail(&c->pools->ending, &c->ending_link);
-    tcp_close_flush(&c->tcp);
+    tcp_close_flush(c->tcp);
 }
 
 void h1_client_close_ending(struct h1_client_pools *p)
 {
     list_for_each_safe (n, tmp, &p->ending)
-        tcp_close(&container_of(n, struct h1_client, ending_link)->tcp);
+        tcp_close(container_of(n, struct h1_client, ending_link)->tcp);
 }
 
 void h1_client_fail(struct h1_client *c, enum reset_reason why)
@@ -152,7 +157,7 @@ void h1_client_response_done(struct h1_client *c)
         h1_client_shut(c);
         return;
     }
-    tcp_resume(&c->tcp);
+    tcp_resume(c->tcp);
     h1_client_to_pool(c);
 }
 
@@ -200,6 +205,7 @@ static void on_closed(struct tcp *t)
     worker_count_n(w, upstream_cx_active, (uint64_t)-1);
     const struct h1_client_events *events = c->events;
     void *owner = c->owner;
+    tcp_destroy(t);
     pool_put(&c->pools->conns, c);
     events->closed(owner);
 }

@@ -17,7 +17,7 @@ enum h1_client_rx {
 enum h1_client_tx { CLIENT_TX_IDLE, CLIENT_TX_BODY, CLIENT_TX_DONE, CLIENT_TX_TUNNEL };
 
 struct h1_client {
-    struct tcp tcp;
+    struct tcp *tcp;
     struct stream stream;
     struct h1_client_pools *pools;
     const struct h1_client_events *events;
@@ -41,7 +41,7 @@ struct h1_client {
 
 static inline struct h1_client *client_of_tcp(struct tcp *t)
 {
-    return container_of(t, struct h1_client, tcp);
+    return t->owner;
 }
 static inline struct h1_client *client_of_stream(const struct stream *s)
 {
@@ -50,7 +50,7 @@ static inline struct h1_client *client_of_stream(const struct stream *s)
 
 static inline uint64_t h1_client_turn(const struct h1_client *c)
 {
-    return counter_read(&c->tcp.worker->counters.c[COUNTER_loop_turns]);
+    return counter_read(&c->tcp->worker->counters.c[COUNTER_loop_turns]);
 }
 
 extern const struct stream_ops h1_client_stream_ops;

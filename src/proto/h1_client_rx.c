@@ -8,13 +8,13 @@
 
 static struct chunk chunk_of(struct h1_client *c, struct slice bytes, uint16_t bid)
 {
-    bufring_get(&c->tcp.worker->bufs, bid);
+    bufring_get(&c->tcp->worker->bufs, bid);
     return (struct chunk){bytes, bid};
 }
 
 static void malformed(struct h1_client *c, const char *details)
 {
-    worker_count(c->tcp.worker, upstream_rs_malformed);
+    worker_count(c->tcp->worker, upstream_rs_malformed);
     c->stream.x->details = details;
     h1_client_fail(c, RESET_PROTOCOL);
 }
@@ -52,7 +52,7 @@ static bool asked(const struct h1_client *c)
 // to what was asked then: this request has not been sent and may be, on another connection.
 static void unsolicited(struct h1_client *c)
 {
-    worker_count(c->tcp.worker, upstream_rs_malformed);
+    worker_count(c->tcp->worker, upstream_rs_malformed);
     c->stream.x->details = "http1.unsolicited_response";
     h1_client_fail(c, c->requests > 0 ? RESET_REMOTE : RESET_PROTOCOL);
 }

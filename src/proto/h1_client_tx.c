@@ -6,7 +6,7 @@
 static void tx_done(struct h1_client *c)
 {
     c->tx = CLIENT_TX_DONE;
-    tcp_flush(&c->tcp);
+    tcp_flush(c->tcp);
 }
 
 static void on_tx_failed(struct timer *t, uint64_t now_ns)
@@ -20,7 +20,7 @@ static void tx_failed(struct h1_client *c)
 {
     c->tx_failed = true;
     c->timer.fire = on_tx_failed;
-    timer_arm(&c->tcp.worker->timers, &c->timer, c->tcp.worker->now_ns);
+    timer_arm(&c->tcp->worker->timers, &c->timer, c->tcp->worker->now_ns);
 }
 
 static void send_head(struct stream *st, struct head *h, bool end)
@@ -35,23 +35,23 @@ static void send_head(struct stream *st, struct head *h, bool end)
         c->tx_framing = H1_BODY_CHUNKED;
     c->queued_turn = h1_client_turn(c);
     c->tx = CLIENT_TX_BODY; // part of a head that does not fit is queued too
-    if (!h1_write_request(&c->tcp.out, h, c->tx_framing, h->content_length, x->upgrade)) {
+    if (!h1_write_request(&c->tcp->out, h, c->tx_framing, h->content_length, x->upgrade)) {
         tx_failed(c);
         return;
     }
     if (end)
         tx_done(c);
     else
-        tcp_flush(&c->tcp);
+        tcp_flush(c->tcp);
 }
 
 static void send_data(struct stream *st, struct chunk data, bool end)
 {
     struct h1_client *c = client_of_stream(st);
-    struct bufq *out = &c->tcp.out;
+    struct bufq *out = &c->tcp->out;
     bool chunked = c->tx == CLIENT_TX_BODY && c->tx_framing == H1_BODY_CHUNKED, ok = true;
     if (c->tx_failed) {
-        chunk_release(c->tcp.worker, data);
+        chunk_release(c->tcp->worker, data);
         return;
     }
     check(c->tx == CLIENT_TX_BODY || c->tx == CLIENT_TX_TUNNEL);
@@ -60,7 +60,7 @@ static void send_data(struct stream *st, struct chunk data, bool end)
         ok = chunk_queue(out, data) && ok;
         ok = ok && (!chunked || h1_write_chunk_end(out));
     } else {
-        chunk_release(c->tcp.worker, data);
+        chunk_release(c->tcp->worker, data);
     }
     if (ok && end && chunked)
         ok = h1_write_last_chunk(out, NULL);
@@ -69,11 +69,11 @@ static void send_data(struct stream *st, struct chunk data, bool end)
         return;
     }
     if (end && c->tx == CLIENT_TX_TUNNEL)
-        tcp_shutdown(&c->tcp);
+        tcp_shutdown(c->tcp);
     else if (end)
         tx_done(c);
     else
-        tcp_flush(&c->tcp);
+        tcp_flush(c->tcp);
 }
 
 static void send_trailers(struct stream *st, struct head *trailers)
@@ -82,7 +82,7 @@ static void send_trailers(struct stream *st, struct head *trailers)
     if (c->tx_failed)
         return;
     check(c->tx == CLIENT_TX_BODY);
-    if (c->tx_framing == H1_BODY_CHUNKED && !h1_write_last_chunk(&c->tcp.out, trailers)) {
+    if (c->tx_framing == H1_BODY_CHUNKED && !h1_write_last_chunk(&c->tcp->out, trailers)) {
         tx_failed(c);
         return;
     }
@@ -108,17 +108,17 @@ static void reset(struct stream *st, enum reset_reason why)
 
 static void pause(struct stream *st)
 {
-    tcp_pause(&client_of_stream(st)->tcp);
+    tcp_pause(client_of_stream(st)->tcp);
 }
 
 static void resume(struct stream *st)
 {
-    tcp_resume(&client_of_stream(st)->tcp);
+    tcp_resume(client_of_stream(st)->tcp);
 }
 
 static bool writable(const struct stream *st)
 {
-    return client_of_stream(st)->tcp.out.bytes < TCP_HIGH_WATER;
+    return client_of_stream(st)->tcp->out.bytes < TCP_HIGH_WATER;
 }
 
 static void tunnel(struct stream *st)

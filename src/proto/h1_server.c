@@ -27,12 +27,10 @@ void h1_server_pools_init(struct h1_server_pools *p, uint32_t cap, struct tcp_po
     pool_init(&p->conns, "h1_server", sizeof(struct h1_server), cap);
     p->tcp = tcp;
     p->exchanges = exchanges;
-    list_init(&p->all);
 }
 
 void h1_server_pools_fini(struct h1_server_pools *p)
 {
-    check(list_empty(&p->all));
     pool_fini(&p->conns);
 }
 
@@ -58,19 +56,19 @@ void h1_server_set_rx(struct h1_server *s, enum h1_server_rx to)
 // A client that has responses to take is alive only if it takes them, whatever it sends.
 static uint64_t moved(const struct h1_server *s)
 {
-    return s->tcp.tx_bytes + (s->unsent ? 0 : s->tcp.rx_bytes);
+    return s->tcp->tx_bytes + (s->unsent ? 0 : s->tcp->rx_bytes);
 }
 
 void h1_server_arm(struct h1_server *s, uint64_t timeout_ns)
 {
-    s->unsent = tcp_unsent(&s->tcp);
+    s->unsent = tcp_unsent(s->tcp);
     s->progress = moved(s);
-    timer_arm(&s->tcp.worker->timers, &s->timer, s->tcp.worker->now_ns + timeout_ns);
+    timer_arm(&s->tcp->worker->timers, &s->timer, s->tcp->worker->now_ns + timeout_ns);
 }
 
 static void idle_or_busy(struct h1_server *s)
 {
-    bool unsent = tcp_unsent(&s->tcp);
+    bool unsent = tcp_unsent(s->tcp);
     if (s->draining && s->rx == SERVER_RX_IDLE) { // the grace is over
         h1_server_close_soon(s);
         return;
@@ -81,7 +79,7 @@ static void idle_or_busy(struct h1_server *s)
         return;
     }
     if (!s->stream.x) {
-        worker_count(s->tcp.worker, downstream_cx_idle_timeout);
+        worker_count(s->tcp->worker, downstream_cx_idle_timeout);
         if (unsent)
             h1_server_abort(s, RESET_LOCAL);
         else
@@ -106,7 +104,7 @@ static void on_timer(struct timer *t, uint64_t now_ns)
         return;
     }
     if (s->rx == SERVER_RX_HEAD) {
-        worker_count(s->tcp.worker, downstream_rq_header_timeout);
+        worker_count(s->tcp->worker, downstream_rq_header_timeout);
         h1_server_refuse(s, H1_TIMEOUT, "http1.request_header_timeout");
         return;
     }
@@ -123,38 +121,30 @@ static uint64_t first_timeout(const struct h1_server_config *cfg)
     return cfg->draining && t > H1_SERVER_DRAIN_GRACE_NS ? H1_SERVER_DRAIN_GRACE_NS : t;
 }
 
-bool h1_server_accept(struct worker *w, struct h1_server_pools *p,
-                      const struct h1_server_config *cfg, int fd)
+static bool drain(struct downstream *d, uint64_t grace_ns);
+static void close_now(struct downstream *d);
+static const struct downstream_ops server_downstream_ops = {drain, close_now};
+
+bool h1_server_start(struct h1_server_pools *p, const struct h1_server_config *cfg,
+                     struct downstream *d)
 {
+    struct worker *w = d->worker;
     struct h1_server *s = pool_get(&p->conns);
-    if (!s) {
-        worker_count(w, downstream_cx_overflow);
-        ring_close(fd);
+    if (!s)
         return false;
-    }
     memset(s, 0, sizeof(*s));
     s->pools = p;
     s->cfg = cfg;
+    s->tcp = d->tcp;
+    s->down = d;
     s->draining = cfg->draining;
     s->stream.ops = &h1_server_stream_ops;
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-    if (ring_getpeername(fd, &ss, &len) == 0 && len <= sizeof(struct sockaddr_un)) {
-        memcpy(&s->peer, &ss, len);
-        s->peer.len = len;
-    }
-    char ip[ADDR_TEXT_MAX];
-    size_t ip_len = addr_format(&s->peer, ip, sizeof(ip), false);
-    s->peer_ip_len = (uint8_t)(ip_len < sizeof(s->peer_ip) ? ip_len : 0);
-    memcpy(s->peer_ip, ip, s->peer_ip_len);
-    tcp_init(&s->tcp, w, p->tcp, &server_tcp_events);
     bufq_init(&s->next, &p->tcp->chunks, &w->bufs);
     timer_init(&s->timer, on_timer);
-    list_insert_tail(&p->all, &s->link);
-    worker_count(w, downstream_cx_total);
-    worker_count(w, downstream_cx_active);
     h1_server_arm(s, first_timeout(cfg));
-    tcp_open(&s->tcp, fd);
+    d->ops = &server_downstream_ops;
+    d->codec = s;
+    tcp_hand_over(s->tcp, &server_tcp_events, s);
     return true;
 }
 
@@ -173,13 +163,13 @@ static void release_exchange(struct h1_server *s)
 static void hold_back(struct h1_server *s)
 {
     s->held_back = true;
-    tcp_pause(&s->tcp);
+    tcp_pause(s->tcp);
 }
 
 static void go_on(struct h1_server *s)
 {
     s->held_back = false;
-    tcp_resume(&s->tcp);
+    tcp_resume(s->tcp);
     if (s->next.bytes > 0)
         h1_server_next_request(s);
 }
@@ -191,7 +181,7 @@ void h1_server_finish_if_done(struct h1_server *s)
         return;
     bool complete = s->rx == SERVER_RX_DONE;
     if (!complete && s->keep_alive && s->rx != SERVER_RX_CLOSED) {
-        tcp_resume(&s->tcp); // the rest of the request is read and dropped first
+        tcp_resume(s->tcp); // the rest of the request is read and dropped first
         return;
     }
     x->handler->response_sent(x);
@@ -202,7 +192,7 @@ void h1_server_finish_if_done(struct h1_server *s)
         return;
     }
     h1_server_set_rx(s, SERVER_RX_IDLE);
-    if (s->tcp.out.bytes >= TCP_HIGH_WATER)
+    if (s->tcp->out.bytes >= TCP_HIGH_WATER)
         hold_back(s);
     else
         go_on(s);
@@ -219,11 +209,11 @@ void h1_server_abort(struct h1_server *s, enum reset_reason why)
             x->handler->request_reset(x, why);
         release_exchange(s);
     }
-    timer_cancel(&s->tcp.worker->timers, &s->timer);
+    timer_cancel(&s->tcp->worker->timers, &s->timer);
     if (h1_server_end_is_meant(s))
-        tcp_reset(&s->tcp);
+        tcp_reset(s->tcp);
     else
-        tcp_close(&s->tcp);
+        tcp_close(s->tcp);
 }
 
 void h1_server_close_soon(struct h1_server *s)
@@ -231,9 +221,9 @@ void h1_server_close_soon(struct h1_server *s)
     check(!s->stream.x);
     if (s->rx != SERVER_RX_CLOSED)
         h1_server_set_rx(s, SERVER_RX_CLOSED);
-    timer_cancel(&s->tcp.worker->timers, &s->timer);
+    timer_cancel(&s->tcp->worker->timers, &s->timer);
     bufq_clear(&s->next);
-    tcp_close_flush(&s->tcp);
+    tcp_close_flush(s->tcp);
 }
 
 // ---- events of the socket
@@ -275,53 +265,32 @@ static void on_sent(struct tcp *t)
 static void on_closed(struct tcp *t)
 {
     struct h1_server *s = server_of_tcp(t);
-    struct worker *w = t->worker;
+    struct downstream *d = s->down;
     check(!s->stream.x);
-    timer_cancel(&w->timers, &s->timer);
+    timer_cancel(&t->worker->timers, &s->timer);
     bufq_clear(&s->next);
-    list_remove(&s->link);
-    worker_count_n(w, downstream_cx_active, (uint64_t)-1);
-    void (*closed)(void *, struct worker *) = s->cfg->on_closed;
-    void *owner = s->cfg->owner;
+    tcp_destroy(t);
     pool_put(&s->pools->conns, s);
-    if (closed)
-        closed(owner, w);
+    d->on_closed(d);
 }
 
 // ---- drain
 
-uint32_t h1_server_drain(struct h1_server_pools *p, const struct h1_server_config *cfg,
-                         uint64_t grace_ns)
+static bool drain(struct downstream *d, uint64_t grace_ns)
 {
-    uint32_t closed = 0;
-    list_for_each_safe (n, tmp, &p->all) {
-        struct h1_server *s = container_of(n, struct h1_server, link);
-        if (cfg && s->cfg != cfg)
-            continue;
-        bool again = s->draining; // its grace has begun
-        s->draining = true;
-        if (s->rx != SERVER_RX_IDLE)
-            continue;
-        if (grace_ns == 0) {
-            h1_server_close_soon(s);
-            closed++;
-        } else if (!again) {
-            h1_server_arm(s, grace_ns);
-        }
-    }
-    return closed;
+    struct h1_server *s = d->codec;
+    bool again = s->draining; // its grace has begun
+    s->draining = true;
+    if (s->rx != SERVER_RX_IDLE)
+        return false;
+    if (grace_ns == 0)
+        h1_server_close_soon(s);
+    else if (!again)
+        h1_server_arm(s, grace_ns);
+    return grace_ns == 0;
 }
 
-void h1_server_close_all(struct h1_server_pools *p, const struct h1_server_config *cfg)
+static void close_now(struct downstream *d)
 {
-    list_for_each_safe (n, tmp, &p->all) {
-        struct h1_server *s = container_of(n, struct h1_server, link);
-        if (!cfg || s->cfg == cfg)
-            h1_server_abort(s, RESET_LOCAL);
-    }
-}
-
-void *h1_server_owner(const struct exchange *x)
-{
-    return server_of_stream(x->down)->cfg->owner;
+    h1_server_abort(d->codec, RESET_LOCAL);
 }

@@ -3,6 +3,7 @@
 // h1_server_tx.c.
 #pragma once
 #include "core/tcp.h"
+#include "proto/downstream.h"
 #include "proto/exchange.h"
 
 // What the runtime sets (DESIGN.md section 5).
@@ -22,26 +23,18 @@ struct h1_server_config {
     // The listener is going: what it still accepts has H1_SERVER_DRAIN_GRACE_NS for a request and
     // carries one.
     bool draining;
-    void *owner; // what accepted it (struct proxy_listener), for the handler
-    void (*on_closed)(void *owner, struct worker *w); // connection is gone: counts
 };
 
 struct h1_server_pools {
     struct pool conns;
     struct tcp_pools *tcp;
     struct exchange_pools *exchanges;
-    struct list_node all; // every open connection of the worker, for draining
 };
 
 void h1_server_pools_init(struct h1_server_pools *p, uint32_t cap, struct tcp_pools *tcp,
                           struct exchange_pools *exchanges);
 void h1_server_pools_fini(struct h1_server_pools *p);
-// Takes over fd. false at the cap (fd is closed then). cfg must outlive the connection.
-bool h1_server_accept(struct worker *w, struct h1_server_pools *p,
-                      const struct h1_server_config *cfg, int fd);
-// Ends keep-alive, of the connections accepted with `cfg` or of all (NULL): idle ones close after
-// grace_ns (those that do so now are counted in the result), the others after their response.
-uint32_t h1_server_drain(struct h1_server_pools *p, const struct h1_server_config *cfg,
-                         uint64_t grace_ns);
-void h1_server_close_all(struct h1_server_pools *p, const struct h1_server_config *cfg); // at once
-void *h1_server_owner(const struct exchange *x); // cfg->owner of x->down
+// Goes on with a connection that is ready or not open yet. false at the cap: it is the caller's
+// still. cfg must outlive the connection.
+bool h1_server_start(struct h1_server_pools *p, const struct h1_server_config *cfg,
+                     struct downstream *d) must_use;

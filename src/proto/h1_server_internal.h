@@ -23,21 +23,18 @@ enum h1_server_tx {
 };
 
 struct h1_server {
-    struct tcp tcp;
+    struct tcp *tcp;
+    struct downstream *down;
     struct stream stream;
     struct h1_server_pools *pools;
     const struct h1_server_config *cfg;
-    struct list_node link;
     struct timer timer;
     struct bufq next; // bytes of requests that wait for their turn
     struct h1_headbuf headbuf;
     struct h1_message rq;
     struct h1_chunked chunked;
-    uint64_t remaining; // of a body with a length
-    uint64_t progress;  // bytes moved when the timer was last armed
-    struct addr peer, local;
-    char peer_ip[46];
-    uint8_t peer_ip_len;
+    uint64_t remaining;  // of a body with a length
+    uint64_t progress;   // bytes moved when the timer was last armed
     uint32_t drain_left; // body bytes still read and dropped after an early response
     enum h1_server_rx rx;
     enum h1_server_tx tx;
@@ -52,7 +49,7 @@ struct h1_server {
 
 static inline struct h1_server *server_of_tcp(struct tcp *t)
 {
-    return container_of(t, struct h1_server, tcp);
+    return t->owner;
 }
 static inline struct h1_server *server_of_stream(const struct stream *s)
 {

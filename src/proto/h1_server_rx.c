@@ -10,14 +10,14 @@
 static struct chunk chunk_of(struct h1_server *s, struct slice bytes, uint16_t bid)
 {
     if (bid < CHUNK_VOLATILE)
-        bufring_get(&s->tcp.worker->bufs, bid);
+        bufring_get(&s->tcp->worker->bufs, bid);
     return (struct chunk){bytes, bid};
 }
 
 static void request_done(struct h1_server *s)
 {
     s->stream.x->request_ended = true;
-    s->stream.x->request_end_ns = s->tcp.worker->now_ns;
+    s->stream.x->request_end_ns = s->tcp->worker->now_ns;
     h1_server_set_rx(s, SERVER_RX_DONE);
 }
 
@@ -25,7 +25,7 @@ static void request_done(struct h1_server *s)
 
 static bool begin_request(struct h1_server *s)
 {
-    struct worker *w = s->tcp.worker;
+    struct worker *w = s->tcp->worker;
     struct exchange *x =
         exchange_create(w, s->pools->exchanges, s->cfg->handler, s->cfg->proxy_bytes);
     if (!x) {
@@ -35,9 +35,7 @@ static bool begin_request(struct h1_server *s)
     }
     x->start_ns = w->now_ns;
     x->down = &s->stream;
-    x->client = &s->peer;
-    x->client_ip = (struct slice){s->peer_ip, s->peer_ip_len};
-    x->local = &s->local;
+    x->conn = s->down;
     s->stream.x = x;
     s->headbuf.base = NULL;
     s->empty_line = false;
@@ -46,19 +44,6 @@ static bool begin_request(struct h1_server *s)
     if (s->timer.deadline_ns > w->now_ns + s->cfg->stall_timeout_ns)
         h1_server_arm(s, s->cfg->stall_timeout_ns);
     return true;
-}
-
-// Where the connection's own end is needed (logs) it is asked for once.
-static void learn_local(struct h1_server *s)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-    if (s->local.sa.sa_family != AF_UNSPEC)
-        return;
-    if (ring_getsockname(s->tcp.fd, &ss, &len) == 0 && len <= sizeof(struct sockaddr_un)) {
-        memcpy(&s->local, &ss, len);
-        s->local.len = len;
-    }
 }
 
 static void start_body(struct h1_server *s)
@@ -78,7 +63,7 @@ static void start_body(struct h1_server *s)
 static struct slice own_address(struct h1_server *s)
 {
     char text[ADDR_TEXT_MAX];
-    size_t n = addr_format(&s->local, text, sizeof(text), true);
+    size_t n = addr_format(downstream_local(s->down), text, sizeof(text), true);
     char *out = exchange_alloc(s->pools->exchanges, s->stream.x, n);
     if (!out)
         return (struct slice){NULL, 0};
@@ -101,15 +86,14 @@ static void head_complete(struct h1_server *s)
     struct head *h = &x->request;
     struct field *host = head_find(h, FIELD_HOST);
     x->version = h->minor_version ? HTTP_1_1 : HTTP_1_0;
-    h->scheme = SLICE("http");
-    learn_local(s);
+    h->scheme = s->down->tls ? SLICE("https") : SLICE("http");
     h->authority = host ? field_value(host) : own_address(s);
     x->upgrade = wants_upgrade(s, h);
     s->keep_alive = s->rq.keep_alive;
     s->expects = head_find(h, FIELD_EXPECT) != NULL;
     s->drain_left = 64u * 1024u;
     s->tx = SERVER_TX_IDLE;
-    worker_count(s->tcp.worker, downstream_rq_total);
+    worker_count(s->tcp->worker, downstream_rq_total);
     start_body(s);
     x->handler->request_head(x, s->rx == SERVER_RX_DONE);
 }
@@ -256,7 +240,7 @@ static bool keep_for_later(struct h1_server *s, struct slice *in)
     }
     *in = slice_from(*in, in->len);
     if (s->next.bytes > NEXT_MAX)
-        tcp_pause(&s->tcp);
+        tcp_pause(s->tcp);
     return true;
 }
 

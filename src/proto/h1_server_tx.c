@@ -6,7 +6,7 @@
 // Never ends the exchange inside the call that sends: its handler still uses it.
 static void tx_failed(struct h1_server *s)
 {
-    worker_count(s->tcp.worker, downstream_rq_rejected_memory);
+    worker_count(s->tcp->worker, downstream_rq_rejected_memory);
     s->tx_failed = true;
     h1_server_arm(s, 0);
 }
@@ -37,8 +37,8 @@ static void response_done(struct h1_server *s)
     struct exchange *x = s->stream.x;
     s->tx = SERVER_TX_DONE;
     x->response_ended = true;
-    x->end_ns = s->tcp.worker->now_ns;
-    tcp_flush(&s->tcp);
+    x->end_ns = s->tcp->worker->now_ns;
+    tcp_flush(s->tcp);
     h1_server_finish_if_done(s);
 }
 
@@ -73,12 +73,13 @@ static void send_head(struct stream *st, struct head *h, bool end)
     } else if (x->version == HTTP_1_0) {
         return; // RFC 9110 section 15.2: no 1xx to an HTTP/1.0 client
     }
-    if (!h1_write_response(&s->tcp.out, h, framing, h->content_length, final ? s->keep_alive : true,
-                           h->status == 101, x->version == HTTP_1_0 ? 0 : 1)) {
+    if (!h1_write_response(&s->tcp->out, h, framing, h->content_length,
+                           final ? s->keep_alive : true, h->status == 101,
+                           x->version == HTTP_1_0 ? 0 : 1)) {
         tx_failed(s);
         return;
     }
-    tcp_flush(&s->tcp);
+    tcp_flush(s->tcp);
     if (final && end)
         response_done(s);
 }
@@ -86,9 +87,9 @@ static void send_head(struct stream *st, struct head *h, bool end)
 static void send_data(struct stream *st, struct chunk c, bool end)
 {
     struct h1_server *s = server_of_stream(st);
-    struct bufq *out = &s->tcp.out;
+    struct bufq *out = &s->tcp->out;
     if (s->tx_failed) {
-        chunk_release(s->tcp.worker, c);
+        chunk_release(s->tcp->worker, c);
         return;
     }
     check(s->tx == SERVER_TX_BODY || s->tx == SERVER_TX_TUNNEL);
@@ -100,7 +101,7 @@ static void send_data(struct stream *st, struct chunk c, bool end)
         ok = chunk_queue(out, c) && ok;
         ok = ok && (!chunked || h1_write_chunk_end(out));
     } else {
-        chunk_release(s->tcp.worker, c);
+        chunk_release(s->tcp->worker, c);
     }
     if (ok && end && chunked)
         ok = h1_write_last_chunk(out, NULL);
@@ -110,11 +111,11 @@ static void send_data(struct stream *st, struct chunk c, bool end)
     }
     if (end && s->tx == SERVER_TX_TUNNEL) {
         s->keep_alive = false;
-        tcp_shutdown(&s->tcp);
+        tcp_shutdown(s->tcp);
         s->stream.x->response_ended = true;
         return;
     }
-    tcp_flush(&s->tcp);
+    tcp_flush(s->tcp);
     if (end)
         response_done(s);
 }
@@ -125,7 +126,7 @@ static void send_trailers(struct stream *st, struct head *trailers)
     if (s->tx_failed)
         return;
     check(s->tx == SERVER_TX_BODY);
-    if (s->tx_framing == H1_BODY_CHUNKED && !h1_write_last_chunk(&s->tcp.out, trailers)) {
+    if (s->tx_framing == H1_BODY_CHUNKED && !h1_write_last_chunk(&s->tcp->out, trailers)) {
         tx_failed(s);
         return;
     }
@@ -138,7 +139,7 @@ static void reset(struct stream *st, enum reset_reason why)
 {
     struct h1_server *s = server_of_stream(st);
     struct exchange *x = st->x;
-    x->end_ns = s->tcp.worker->now_ns;
+    x->end_ns = s->tcp->worker->now_ns;
     x->handler->response_sent(x);
     st->x = NULL;
     x->down = NULL;
@@ -151,17 +152,17 @@ static void reset(struct stream *st, enum reset_reason why)
 
 static void pause(struct stream *st)
 {
-    tcp_pause(&server_of_stream(st)->tcp);
+    tcp_pause(server_of_stream(st)->tcp);
 }
 
 static void resume(struct stream *st)
 {
-    tcp_resume(&server_of_stream(st)->tcp);
+    tcp_resume(server_of_stream(st)->tcp);
 }
 
 static bool writable(const struct stream *st)
 {
-    return server_of_stream(st)->tcp.out.bytes < TCP_HIGH_WATER;
+    return server_of_stream(st)->tcp->out.bytes < TCP_HIGH_WATER;
 }
 
 // The 101 has been sent: what the client has sent after its request goes through now.
@@ -208,13 +209,13 @@ static void send_refusal(struct h1_server *s, enum h1_error error, bool with_bod
     struct slice reason = http_reason((uint32_t)error);
     head_reset(&h);
     h.status = (uint32_t)error;
-    http_date(s->tcp.worker->now_unix_s, date);
+    http_date(s->tcp->worker->now_unix_s, date);
     if (head_add(&h, FIELD_CONTENT_TYPE, SLICE("text/plain")) == OK &&
         head_add(&h, FIELD_SERVER, SLICE("sluice")) == OK &&
         head_add(&h, FIELD_DATE, (struct slice){date, sizeof(date)}) == OK &&
-        h1_write_response(&s->tcp.out, &h, H1_BODY_LENGTH, reason.len, false, false, 1) &&
+        h1_write_response(&s->tcp->out, &h, H1_BODY_LENGTH, reason.len, false, false, 1) &&
         with_body)
-        (void)!bufq_append(&s->tcp.out, reason);
+        (void)!bufq_append(&s->tcp->out, reason);
 }
 
 // A request that cannot be served because of how it is written, or how slowly it moves: a reply
@@ -226,11 +227,11 @@ void h1_server_refuse(struct h1_server *s, enum h1_error error, const char *deta
     bool known = x && x->request.method.ptr;
     bool started = x && x->response_started;
     bool with_body = !known || !slice_eq(x->request.method, SLICE("HEAD"));
-    count_refusal(s->tcp.worker, x, error);
+    count_refusal(s->tcp->worker, x, error);
     if (x) {
         x->details = details;
         x->response_status = started ? x->response_status : (uint32_t)error;
-        x->end_ns = s->tcp.worker->now_ns;
+        x->end_ns = s->tcp->worker->now_ns;
         if (known)
             x->handler->request_reset(x, RESET_PROTOCOL);
         else

@@ -105,8 +105,7 @@ void proxy_count_refused(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
     px->snapshot = proxy_listener_snapshot(px->listener);
-    if (px->listener->id < px->snapshot->listener_ids)
-        px->listener_cfg = px->snapshot->listener_by_id[px->listener->id];
+    px->listener_cfg = snapshot_listener(px->snapshot, px->listener->id);
     worker_count(x->worker, downstream_rq_total);
     struct stat_entry *e = listener_entry(px);
     if (e)

@@ -155,7 +155,7 @@ static struct field *filter_client_fields(struct head *h)
 
 static int append_forwarded_for(struct exchange *x, struct field *xff)
 {
-    struct slice ip = x->client_ip;
+    struct slice ip = downstream_ip(x->conn);
     if (!xff)
         return head_add(&x->request, FIELD_X_FORWARDED_FOR, ip);
     struct slice old = field_value(xff);
@@ -188,7 +188,7 @@ int proxy_request_fields(struct exchange *x)
     struct field *xff = filter_client_fields(h);
     if (append_forwarded_for(x, xff) != OK ||
         head_add(h, FIELD_X_FORWARDED_PROTO, h->scheme) != OK ||
-        head_add(h, FIELD_X_ENVOY_EXTERNAL_ADDRESS, x->client_ip) != OK)
+        head_add(h, FIELD_X_ENVOY_EXTERNAL_ADDRESS, downstream_ip(x->conn)) != OK)
         return ERR_LIMIT;
     return add_request_id(x);
 }

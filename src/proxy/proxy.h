@@ -18,6 +18,7 @@ struct proxy_exchange { // behind the exchange, in its block
     // Pinned. NULL once a tunnel has let it go, and with it what points into it.
     struct snapshot *snapshot;
     const struct listener_config *listener_cfg;
+    const struct filter_chain *chain;
     const struct route *route; // NULL: none matched
     const struct route_target *target;
     const struct cluster_config *cluster; // of the snapshot
@@ -56,6 +57,11 @@ struct proxy_listener { // of one worker
 };
 
 extern const struct exchange_handler proxy_handler;
+
+struct snapshot *proxy_listener_snapshot(const struct proxy_listener *l);
+// NULL: not configured any more, and never was on this worker.
+const struct listener_config *proxy_listener_config(const struct proxy_listener *l);
+void proxy_listener_conn_closed(struct proxy_listener *l); // one of those it admitted
 
 static inline struct proxy_exchange *proxy_of(const struct exchange *x)
 {

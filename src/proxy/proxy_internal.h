@@ -48,8 +48,6 @@ int proxy_response_fields(struct exchange *x, struct head *h);
 void proxy_drop_connection_fields(struct head *h); // fields named by Connection, and itself
 void proxy_drop_unsafe_trailers(struct head *h);
 // runtime_worker.c
-// The snapshot by which a request that came in by this listener now is served.
-struct snapshot *proxy_listener_snapshot(const struct proxy_listener *l);
 struct upstream_cluster *proxy_worker_cluster(struct proxy_worker *pw, const struct snapshot *s,
                                               const struct cluster_config *cfg);
 struct exchange_pools *proxy_pools(struct exchange *x);

@@ -1,6 +1,7 @@
 // A request arrives: its snapshot is pinned, its target made canonical, its route found, its
 // fields made ready; then it is answered here or handed to forward.c.
 #include "core/check.h"
+#include "proxy/accept.h"
 #include "proxy/proxy_internal.h"
 
 struct exchange_pools *proxy_pools(struct exchange *x)
@@ -16,9 +17,11 @@ char *proxy_alloc(struct exchange *x, size_t len)
 static void begin(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
-    px->listener = h1_server_owner(x);
+    const struct proxy_conn *conn = proxy_conn_of(x->conn);
+    px->listener = conn->listener;
     px->pw = px->listener->pw;
-    px->snapshot = proxy_listener_snapshot(px->listener);
+    px->chain = conn->chain;
+    px->snapshot = conn->last ? conn->last : proxy_listener_snapshot(px->listener);
     snapshot_pin(px->snapshot, px->pw->worker.cfg.id);
     worker_count(x->worker, snapshot_pins);
     bufq_init(&px->held, &px->pw->tcp.chunks, &x->worker->bufs);
@@ -26,8 +29,7 @@ static void begin(struct exchange *x)
     proxy_try_init(x);
     px->original_path = x->request.target;
     px->original_authority = x->request.authority;
-    if (px->listener->id < px->snapshot->listener_ids)
-        px->listener_cfg = px->snapshot->listener_by_id[px->listener->id];
+    px->listener_cfg = snapshot_listener(px->snapshot, px->listener->id);
     proxy_count_begin(x);
 }
 
@@ -37,9 +39,9 @@ static enum err take_absolute_form(struct head *h, struct slice *target)
     bool http = slice_has_prefix_nocase(*target, SLICE("http://"));
     if (!http && !slice_has_prefix_nocase(*target, SLICE("https://")))
         return ERR_SYNTAX;
-    if (!http)
+    if (!http && !slice_eq(h->scheme, SLICE("https")))
         return ERR_UNSUPPORTED;
-    struct slice rest = slice_from(*target, 7);
+    struct slice rest = slice_from(*target, http ? 7 : 8);
     size_t end = 0;
     while (end < rest.len && rest.ptr[end] != '/' && rest.ptr[end] != '?')
         end++;
@@ -252,8 +254,12 @@ static void route_request(struct exchange *x)
     struct proxy_exchange *px = proxy_of(x);
     struct route_request rq = request_view(x);
     const struct slice none = {NULL, 0};
-    const struct virtual_host *vh =
-        px->listener_cfg ? route_find_host(px->listener_cfg->routes, x->request.authority) : NULL;
+    // RFC 9110 section 15.5.20: a host that another server's certificate and policy are for.
+    if (px->chain->terminates_tls && !chain_covers(px->chain, x->request.authority)) {
+        proxy_reply(x, 421, none, 0, "misdirected_request");
+        return;
+    }
+    const struct virtual_host *vh = route_find_host(px->chain->routes, x->request.authority);
     if (vh && virtual_host_https_redirect(vh)) {
         redirect_to_https(x);
         return;

@@ -1,5 +1,6 @@
 // The upstream's response on its way to the client, back-pressure, and the end of an exchange:
 // counted, logged, its snapshot released.
+#include "proxy/accept.h"
 #include "proxy/proxy_internal.h"
 
 static void fail_downstream(struct exchange *x)
@@ -151,7 +152,7 @@ static void request_refused(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
     px->x = x;
-    px->listener = h1_server_owner(x);
+    px->listener = proxy_conn_of(x->conn)->listener;
     px->pw = px->listener->pw;
     proxy_count_refused(x);
     struct runtime_config *cfg = &px->pw->runtime->cfg;

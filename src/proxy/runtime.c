@@ -132,6 +132,9 @@ enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg)
     default_config(&rt->cfg);
     rcu_init(&rt->rcu, rt->cfg.workers);
     stat_registry_init(&rt->stats);
+    rt->tickets = tls_tickets_create(&rt->rcu);
+    check(rt->tickets);
+    rt->tickets_turned_ns = clock_monotonic_ns();
     rt->start_unix_s = clock_realtime_ns() / NS_PER_S;
     rt->workers = calloc(rt->cfg.workers, sizeof(*rt->workers));
     check(rt->workers);
@@ -332,12 +335,28 @@ static void register_stats(struct runtime *rt, struct snapshot *s)
     for (uint32_t i = 0; i < rc->listener_count; i++) {
         struct listener_config *lc = rc->listeners[i];
         s->listener_stats[lc->stat_id] = stat_register(&rt->stats, STAT_LISTENER, lc->name);
-        if (lc->routes)
-            register_route_stats(rt, s, lc->routes);
+        for (uint32_t k = 0; k < lc->chain_count; k++)
+            if (lc->chains[k]->routes)
+                register_route_stats(rt, s, lc->chains[k]->routes);
     }
     for (uint32_t i = 0; i < rc->clusters.count; i++)
         s->cluster_stats[i] =
             stat_register(&rt->stats, STAT_CLUSTER, rc->clusters.clusters[i]->name);
+}
+
+static struct tls_store *load_tls(struct runtime *rt, const struct model *m, struct findings *out)
+{
+    struct snapshot *now = atomic_load_explicit(&rt->current, memory_order_relaxed);
+    const struct tls_store_options options = {.tickets = rt->tickets,
+                                              .http_alpn = SLICE("http/1.1"),
+                                              .now_s = (int64_t)(clock_realtime_ns() / NS_PER_S)};
+    return tls_store_load(now ? now->tls : NULL, m, &options, out);
+}
+
+static struct tls_ctx *server_tls(void *store, const struct gateway *g, const struct server *s)
+{
+    (void)g;
+    return tls_store_server(store, s);
 }
 
 static struct snapshot *build(struct runtime *rt, struct findings *out)
@@ -346,11 +365,13 @@ static struct snapshot *build(struct runtime *rt, struct findings *out)
     struct snapshot *s = NULL;
     enum err e = load_documents(rt->cfg.inputs, rt->cfg.input_count, &rt->cfg.load, &m, out);
     if (e == OK) {
-        struct compile_options options = {rt->cfg.labels};
         s = aligned_alloc(64, (sizeof(*s) + 63u) & ~(size_t)63u);
         check(s);
         memset(s, 0, sizeof(*s));
         arena_init(&s->arena, 0);
+        s->tls = load_tls(rt, m, out);
+        struct compile_options options = {
+            .labels = rt->cfg.labels, .server_tls = server_tls, .server_tls_arg = s->tls};
         if (route_compile(m, &options, &s->arena, out, &s->routes) != OK) {
             snapshot_destroy(s);
             s = NULL;
@@ -440,6 +461,16 @@ void runtime_reclaim(struct runtime *rt)
         stat_registry_collect(&rt->stats, stat_held, forget_stat, rt);
 }
 
+void runtime_turn_tickets(struct runtime *rt)
+{
+    uint64_t now = clock_monotonic_ns();
+    if (now - rt->tickets_turned_ns < TLS_TICKET_TURN_S * NS_PER_S)
+        return;
+    rt->tickets_turned_ns = now;
+    if (tls_tickets_turn(rt->tickets) == OK)
+        log_info("ticket_keys_turned", "every_s=%u", TLS_TICKET_TURN_S);
+}
+
 // ---- end
 
 void runtime_drain(struct runtime *rt)
@@ -477,6 +508,7 @@ void runtime_stop(struct runtime *rt)
     }
     free(rt->listeners);
     free(rt->workers);
+    tls_tickets_destroy(rt->tickets);
     stat_registry_fini(&rt->stats);
 }
 

@@ -9,6 +9,8 @@
 #include "proto/http.h"
 #include "proxy/snapshot.h"
 #include "proxy/stats.h"
+#include "tls/conn.h"
+#include "tls/ticket.h"
 #include "upstream/cluster.h"
 
 struct exchange;
@@ -47,6 +49,9 @@ struct proxy_worker { // what proxy/ keeps for each worker
     struct h1_server_pools servers;
     struct h1_client_pools clients;
     struct conn_pool upstreams;
+    struct pool conns, hellos, relays; // see accept.h, l4.h
+    struct list_node all_conns;        // struct proxy_conn: every client's connection
+    struct tls_pools tls;
     struct stat_table *stats;
     const struct snapshot *adopted;     // the snapshot that `clusters` and `listeners` belong to
     struct upstream_cluster **clusters; // by cluster index of `adopted`, filled on first use
@@ -75,6 +80,8 @@ struct runtime {
     struct snapshot *retired;           // waiting for readers and pins
     uint32_t reclaim_wait_ms;           // until the next look at them, longer each time
     struct stat_registry stats;
+    struct tls_tickets *tickets;
+    uint64_t tickets_turned_ns; // control thread
     struct proxy_worker **workers;
     uint32_t worker_count;
     uint64_t generation;
@@ -101,6 +108,7 @@ enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg) mus
 // keeps it too: cfg.disturbed says that the documents were written while they were read.
 enum err runtime_load(struct runtime *rt, struct findings *out) must_use;
 void runtime_reclaim(struct runtime *rt); // frees snapshots nobody reads any more; call regularly
+void runtime_turn_tickets(struct runtime *rt);  // when it is time; call regularly
 void runtime_watch_memory(struct runtime *rt);  // measures, sheds load; some times a second
 void runtime_drain(struct runtime *rt);         // stops accepting, ends keep-alive
 bool runtime_drained(const struct runtime *rt); // no listener and no client connection is left

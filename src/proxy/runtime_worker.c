@@ -3,6 +3,8 @@
 // it may be read at any time, whatever the RCU phase; the published pointer is read only
 // between rcu_online and the next quiescent state (on_turn).
 #include "core/check.h"
+#include "proxy/accept.h"
+#include "proxy/l4.h"
 #include "proxy/proxy_internal.h"
 #include "proxy/runtime_internal.h"
 #include <errno.h>
@@ -85,6 +87,12 @@ struct snapshot *proxy_listener_snapshot(const struct proxy_listener *l)
     return l->last ? l->last : (struct snapshot *)(uintptr_t)l->pw->adopted;
 }
 
+const struct listener_config *proxy_listener_config(const struct proxy_listener *l)
+{
+    const struct snapshot *s = proxy_listener_snapshot(l);
+    return s ? snapshot_listener(s, l->id) : NULL;
+}
+
 static void adopt(struct proxy_worker *pw, struct snapshot *s)
 {
     struct snapshot *old = (struct snapshot *)(uintptr_t)pw->adopted;
@@ -98,6 +106,7 @@ static void adopt(struct proxy_worker *pw, struct snapshot *s)
     if (!old)
         return;
     keep_for_listeners_that_go(pw, old, s);
+    proxy_conns_adopt(pw, old, s);
     snapshot_unpin(old, id);
 }
 
@@ -184,10 +193,8 @@ static bool admit(struct proxy_listener *l)
     return false;
 }
 
-static void on_connection_closed(void *owner, struct worker *w)
+void proxy_listener_conn_closed(struct proxy_listener *l)
 {
-    struct proxy_listener *l = owner;
-    (void)w;
     check(l->connections > 0);
     l->connections--;
     release(l);
@@ -197,12 +204,13 @@ static void on_connection_closed(void *owner, struct worker *w)
 static void on_accept(struct listener *core, int fd)
 {
     struct proxy_listener *l = core->owner;
-    if (l->pw->stopping || !admit(l))
+    if (l->pw->stopping || !admit(l)) {
         ring_close(fd);
-    else if (h1_server_accept(&l->pw->worker, &l->pw->servers, &l->server_cfg, fd))
-        l->connections++;
-    else
-        release(l);
+        return;
+    }
+    l->connections++;
+    if (!proxy_accept(l, fd))
+        proxy_listener_conn_closed(l);
 }
 
 // As Envoy does when the drain time of a removed listener is over.
@@ -210,7 +218,7 @@ static void on_drain_end(struct timer *t, uint64_t now_ns)
 {
     struct proxy_listener *l = container_of(t, struct proxy_listener, drain_end);
     (void)now_ns;
-    h1_server_close_all(&l->pw->servers, &l->server_cfg);
+    proxy_conns_close(l->pw, l);
 }
 
 void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd,
@@ -229,8 +237,6 @@ void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd,
         .idle_timeout_ns = cfg->idle_timeout_ns,
         .head_timeout_ns = cfg->head_timeout_ns,
         .stall_timeout_ns = cfg->stall_timeout_ns,
-        .owner = l,
-        .on_closed = on_connection_closed,
     };
     l->listener.on_accept = on_accept;
     l->listener.on_closed = on_listener_closed;
@@ -245,7 +251,7 @@ static void drain_listener(struct proxy_listener *l)
 {
     l->server_cfg.draining = true;
     listener_close(&l->listener, LISTENER_LINGER_NS);
-    h1_server_drain(&l->pw->servers, &l->server_cfg, H1_SERVER_DRAIN_GRACE_NS);
+    (void)proxy_conns_drain(l->pw, l, H1_SERVER_DRAIN_GRACE_NS);
 }
 
 void runtime_worker_remove_listener(struct proxy_worker *pw, uint32_t id)
@@ -286,7 +292,7 @@ bool runtime_worker_on_stop(struct worker *w)
         pw->stopping = true;
         runtime_worker_drain(pw);
         close_listeners(pw);
-        h1_server_close_all(&pw->servers, NULL);
+        proxy_conns_close(pw, NULL);
         h1_client_close_ending(&pw->clients);
         struct map_entry *e;
         for (uint32_t i = 0; map_next(&pw->clusters_by_name, &i, &e);)
@@ -294,7 +300,7 @@ bool runtime_worker_on_stop(struct worker *w)
         map_fini(&pw->clusters_by_name);
         map_init(&pw->clusters_by_name, NULL, 16);
     }
-    return list_empty(&pw->servers.all) && list_empty(&pw->listeners) &&
+    return list_empty(&pw->all_conns) && list_empty(&pw->listeners) &&
            pw->clients.conns.in_use == 0;
 }
 
@@ -304,7 +310,9 @@ bool runtime_worker_on_stop(struct worker *w)
 static void watch_pools(struct proxy_worker *pw)
 {
     struct pool *pools[] = {&pw->tcp.chunks,    &pw->tcp.msgs,      &pw->exchanges.exchanges,
-                            &pw->exchanges.big, &pw->servers.conns, &pw->clients.conns};
+                            &pw->exchanges.big, &pw->servers.conns, &pw->clients.conns,
+                            &pw->tcp.conns,     &pw->conns,         &pw->hellos,
+                            &pw->relays,        &pw->tls.conns,     &pw->tls.records};
     for (size_t i = 0; i < sizeof(pools) / sizeof(pools[0]); i++)
         pools[i]->bytes = &pw->worker.counters.c[COUNTER_pool_bytes];
     pw->worker.output = &pw->tcp.chunks;
@@ -315,6 +323,9 @@ static void free_worker(struct proxy_worker *pw)
 {
     free(pw->clusters);
     map_fini(&pw->clusters_by_name);
+    tls_pools_fini(&pw->tls);
+    proxy_l4_pools_fini(pw);
+    proxy_accept_pools_fini(pw);
     h1_server_pools_fini(&pw->servers);
     h1_client_pools_fini(&pw->clients);
     exchange_pools_fini(&pw->exchanges);
@@ -336,11 +347,14 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     pw->runtime = rt;
     list_init(&pw->listeners);
     map_init(&pw->clusters_by_name, NULL, 64);
-    tcp_pools_init(&pw->tcp, MAX_OUTPUT_CHUNKS);
+    tcp_pools_init(&pw->tcp, max + MAX_CLIENT_CONNECTIONS, MAX_OUTPUT_CHUNKS);
     exchange_pools_init(&pw->exchanges, max);
     h1_server_pools_init(&pw->servers, max, &pw->tcp, &pw->exchanges);
     h1_client_pools_init(&pw->clients, MAX_CLIENT_CONNECTIONS, &pw->tcp, &pw->exchanges);
     conn_pool_init(&pw->upstreams, &pw->worker, &pw->clients);
+    proxy_accept_pools_init(pw, max);
+    proxy_l4_pools_init(pw, max);
+    check(tls_pools_init(&pw->tls, max, max) == OK);
     pw->stats = stat_table_create();
     enum err e = worker_init(&pw->worker, &wc);
     if (e != OK) {

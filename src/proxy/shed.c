@@ -9,6 +9,7 @@
 // begins.
 #include "core/log.h"
 #include "core/memory.h"
+#include "proxy/accept.h"
 #include "proxy/runtime_internal.h"
 
 #define CONNECTIONS_PERMILLE 950u
@@ -118,7 +119,7 @@ void runtime_worker_shed(struct proxy_worker *pw, enum shed level)
     // Again each time: what is in flight may leave more of them.
     worker_count_n(&pw->worker, shed_upstream_cx_idle,
                    conn_pool_close_idle(&pw->upstreams, UINT32_MAX));
-    uint32_t closed = was == SHED_NOTHING ? h1_server_drain(&pw->servers, NULL, 0) : 0;
+    uint32_t closed = was == SHED_NOTHING ? proxy_conns_drain(pw, NULL, 0) : 0;
     worker_count_n(&pw->worker, shed_cx_idle, closed);
     runtime_worker_note_reserve(pw);
 }

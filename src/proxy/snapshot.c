@@ -34,6 +34,7 @@ void snapshot_destroy(struct snapshot *s)
     if (!s)
         return;
     route_config_fini(&s->routes);
+    tls_store_destroy(s->tls);
     arena_fini(&s->arena);
     free(s);
 }

@@ -5,11 +5,13 @@
 #include "core/arena.h"
 #include "core/rcu.h"
 #include "route/route.h"
+#include "tls/store.h"
 
 struct snapshot {
     struct arena arena;
     uint64_t generation; // from 1
     struct route_config routes;
+    struct tls_store *tls;                                  // the contexts that the routes name
     uint32_t *listener_stats, *route_stats, *cluster_stats; // dense number -> stat number
     // Listeners keep a number as long as their address is served; NULL where this snapshot has
     // none.
@@ -23,6 +25,11 @@ struct snapshot {
     } pins[RCU_MAX_WORKERS];
 };
 
+// NULL: this snapshot has no such listener.
+static inline const struct listener_config *snapshot_listener(const struct snapshot *s, uint32_t id)
+{
+    return id < s->listener_ids ? s->listener_by_id[id] : NULL;
+}
 void snapshot_pin(struct snapshot *s, uint32_t worker);
 void snapshot_unpin(struct snapshot *s, uint32_t worker);
 bool snapshot_pinned(const struct snapshot *s, uint32_t workers);

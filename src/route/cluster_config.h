@@ -20,6 +20,7 @@ struct cluster_config {
     struct slice host;   // the FQDN
     struct slice subset; // may be empty
     uint32_t port;
+    bool in_mesh;   // a Service, or a ServiceEntry of location MESH_INTERNAL
     uint32_t index; // in cluster_table.clusters
     struct endpoint_config *endpoints;
     uint32_t endpoint_count;

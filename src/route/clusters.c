@@ -63,6 +63,7 @@ static struct cluster_config *create(struct compile *c, const struct service *s,
     one->host = host;
     one->subset = subset ? arena_dup(c->out, subset->name) : subset_name;
     one->port = port;
+    one->in_mesh = s->kube || s->entry->mesh_internal;
     one->type = type_of(s);
     if (rule)
         one->destination_rule =

@@ -55,6 +55,16 @@ bool labels_subset(const struct label_map *labels, const struct label_map *of)
     return true;
 }
 
+uint32_t compile_weight(int32_t weight, uint32_t count, uint64_t total)
+{
+    uint32_t shift = 0, given = weight > 0 ? (uint32_t)weight : 0;
+    if (count == 1)
+        return 1;
+    while ((total >> shift) + count > UINT32_MAX)
+        shift++;
+    return given && !(given >> shift) ? 1 : given >> shift;
+}
+
 struct regex *compile_regex(struct compile *c, struct slice pattern, struct pos pos,
                             const struct metadata *object, const char *field)
 {

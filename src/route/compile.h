@@ -36,6 +36,11 @@ struct pos compile_pos(struct compile *c, struct pos pos); // with its file name
 // labels ⊆ of
 bool labels_subset(const struct label_map *labels, const struct label_map *of);
 
+// The weight of one destination among `count` whose weights add up to `total`, divided so that
+// the sum of all is one number of 32 bits; 0: it is no target. Alone, a destination gets everything
+// whatever it weighs.
+uint32_t compile_weight(int32_t weight, uint32_t count, uint64_t total);
+
 // The regular expression for `pattern`, NULL after a finding that quotes RE2.
 struct regex *compile_regex(struct compile *c, struct slice pattern, struct pos pos,
                             const struct metadata *object, const char *field);

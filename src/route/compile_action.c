@@ -128,34 +128,15 @@ static void join_lone_target(struct compile *c, struct route *r)
     t->rewrite_authority = (struct slice){NULL, 0};
 }
 
-// By how many bits the weights of a rule are divided, so that their sum is one number of 32 bits.
-static uint32_t weight_shift(const struct http_route *in)
-{
-    uint64_t total = 0;
-    uint32_t shift = 0;
-    for (uint32_t i = 0; i < in->route_count; i++)
-        total += in->routes[i].weight > 0 ? (uint32_t)in->routes[i].weight : 0;
-    while ((total >> shift) + in->route_count > UINT32_MAX)
-        shift++;
-    return shift;
-}
-
-// Zero is no target among several; alone, a destination gets everything whatever it weighs.
-static uint32_t weight_of(const struct http_route *in, uint32_t i, uint32_t shift)
-{
-    if (in->route_count == 1)
-        return 1;
-    uint32_t weight = in->routes[i].weight > 0 ? (uint32_t)in->routes[i].weight : 0;
-    return weight && !(weight >> shift) ? 1 : weight >> shift;
-}
-
 static void set_targets(struct compile *c, struct route *r, const struct virtual_service *vs,
                         const struct http_route *in, uint32_t listener_port)
 {
-    uint32_t shift = weight_shift(in);
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < in->route_count; i++)
+        total += in->routes[i].weight > 0 ? (uint32_t)in->routes[i].weight : 0;
     r->targets = arena_array(c->out, struct route_target, in->route_count);
     for (uint32_t i = 0; i < in->route_count; i++) {
-        uint32_t weight = weight_of(in, i, shift);
+        uint32_t weight = compile_weight(in->routes[i].weight, in->route_count, total);
         if (weight == 0)
             continue;
         struct route_target *t = &r->targets[r->target_count++];

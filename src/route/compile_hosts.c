@@ -6,14 +6,10 @@
 #include "route/host_index.h"
 #include "route/server_hosts.h"
 #include "route/virtual_host.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 #define DOMAIN_MAX 255
-
-struct vs_list { // the VirtualServices of one Gateway, oldest first
-    const struct virtual_service **items;
-    uint32_t count, cap;
-};
 
 struct draft { // a virtual host while it is put together
     struct slice domain;
@@ -85,7 +81,30 @@ void compile_hosts_init(struct compile *c)
             bind_vs(c, sorted[i], sorted[i]->gateways.items[k].text);
 }
 
-static bool is_visible(const struct virtual_service *vs, struct slice gateway_ns)
+const struct vs_list *compile_gateway_services(const struct compile *c, const struct gateway *g)
+{
+    static const struct vs_list none;
+    char key[600];
+    int n = snprintf(key, sizeof(key), "%.*s/%.*s", SLICE_FMT(g->meta.ns), SLICE_FMT(g->meta.name));
+    if (n < 0 || (size_t)n >= sizeof(key))
+        return &none;
+    const struct vs_list *l = map_get(&c->gateway_services, (struct slice){key, (size_t)n});
+    return l ? l : &none;
+}
+
+bool compile_names_gateway(const struct string_list *gateways, const struct virtual_service *vs,
+                           const struct gateway *g)
+{
+    for (uint32_t i = 0; i < gateways->count; i++) {
+        struct slice ns, name;
+        gateway_ref_split(gateways->items[i].text, vs->meta.ns, &ns, &name);
+        if (slice_eq(ns, g->meta.ns) && slice_eq(name, g->meta.name))
+            return true;
+    }
+    return false;
+}
+
+bool compile_vs_visible(const struct virtual_service *vs, struct slice gateway_ns)
 {
     for (uint32_t i = 0; i < vs->export_to.count; i++) {
         struct slice to = vs->export_to.items[i].text;
@@ -174,7 +193,7 @@ static void add_vs_host(struct table *t, const struct server_ref *ref, const str
 static void add_vs(struct table *t, const struct server_ref *ref, const struct server_hosts *h,
                    const struct virtual_service *vs)
 {
-    if (vs->http_count == 0 || !is_visible(vs, ref->gateway->meta.ns))
+    if (vs->http_count == 0 || !compile_vs_visible(vs, ref->gateway->meta.ns))
         return;
     struct route_block *b = compile_block(t->c, vs, ref);
     for (uint32_t i = 0; b->count && i < vs->hosts.count; i++)
@@ -184,13 +203,10 @@ static void add_vs(struct table *t, const struct server_ref *ref, const struct s
 static void add_server(struct table *t, const struct server_ref *ref)
 {
     struct compile *c = t->c;
-    const struct metadata *g = &ref->gateway->meta;
     struct server_hosts hosts;
     server_hosts_init(c, &hosts, ref);
-    const struct vs_list *l =
-        map_get(&c->gateway_services,
-                compile_text(&c->scratch, "%.*s/%.*s", SLICE_FMT(g->ns), SLICE_FMT(g->name)));
-    for (uint32_t i = 0; l && i < l->count; i++)
+    const struct vs_list *l = compile_gateway_services(c, ref->gateway);
+    for (uint32_t i = 0; i < l->count; i++)
         add_vs(t, ref, &hosts, l->items[i]);
     if (!ref->server->tls || !ref->server->tls->https_redirect)
         return;

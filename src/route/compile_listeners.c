@@ -4,7 +4,7 @@
 // Istio's mergeGateways: the first server on a port and bind decides what it speaks; HTTP-family
 // servers that follow are merged into it, a server of another family is skipped.
 #include "config/names.h"
-#include "route/compile_hosts.h"
+#include "route/compile_chains.h"
 #include "route/registry.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ struct bound {         // one port and bind
     struct slice bind; // as written, empty = every address
     uint32_t port;
     bool is_unix;
-    bool http; // else it is held by a server of another family, which is served elsewhere
+    enum server_family family;
     struct server_ref *servers, **last;
     uint32_t server_count;
     const struct server *first;
@@ -25,7 +25,7 @@ struct bound {         // one port and bind
 struct bounds {
     struct map by_key; // "port bind" -> struct bound *
     struct bound *first, **last;
-    uint32_t http_count;
+    uint32_t count;
     struct map services; // first label of the selector, "key=value" -> struct service_list *
 };
 
@@ -92,11 +92,13 @@ static uint32_t named_target(struct compile *c, const struct kube_service *s, st
     return 0;
 }
 
-static uint32_t target_of(struct compile *c, const struct kube_service *s, uint32_t number)
+static uint32_t target_of(struct compile *c, const struct kube_service *s, uint32_t number,
+                          bool udp)
 {
     for (uint32_t i = 0; i < s->port_count; i++) {
         const struct kube_service_port *p = &s->ports[i];
-        if (p->port != number || (p->protocol.len && !slice_eq_nocase(p->protocol, SLICE("TCP"))))
+        struct slice protocol = p->protocol.len ? p->protocol : SLICE("TCP");
+        if (p->port != number || !slice_eq_nocase(protocol, udp ? SLICE("UDP") : SLICE("TCP")))
             continue;
         if (p->target_port)
             return p->target_port;
@@ -114,14 +116,15 @@ static const struct label_map *node_labels(const struct compile *c, const struct
 }
 
 static uint32_t resolve_port(struct compile *c, struct bounds *b, const struct gateway *g,
-                             uint32_t number)
+                             uint32_t number, bool udp)
 {
     const struct label_map *labels = node_labels(c, g);
     for (uint32_t i = 0; i < labels->count; i++) {
         struct slice key = label_text(&c->scratch, &labels->items[i]);
         for (const struct service_list *l = map_get(&b->services, key); l; l = l->next) {
-            uint32_t target =
-                labels_subset(&l->service->selector, labels) ? target_of(c, l->service, number) : 0;
+            uint32_t target = labels_subset(&l->service->selector, labels)
+                                  ? target_of(c, l->service, number, udp)
+                                  : 0;
             if (target)
                 return target;
         }
@@ -134,7 +137,9 @@ static uint32_t resolve_port(struct compile *c, struct bounds *b, const struct g
 static struct bound *bound_get(struct compile *c, struct bounds *b, const struct server *s,
                                uint32_t port, bool *is_new)
 {
-    struct slice key = compile_text(&c->scratch, "%u %.*s", port, SLICE_FMT(s->bind));
+    bool udp = compile_family(s) == FAMILY_UDP;
+    struct slice key =
+        compile_text(&c->scratch, "%s%u %.*s", udp ? "udp " : "", port, SLICE_FMT(s->bind));
     struct bound *one = map_get(&b->by_key, key);
     *is_new = !one;
     if (one)
@@ -145,11 +150,11 @@ static struct bound *bound_get(struct compile *c, struct bounds *b, const struct
     one->is_unix = slice_has_prefix(s->bind, SLICE("unix://"));
     one->first = s;
     one->last = &one->servers;
-    one->http = server_protocol_is_http(s->port.protocol);
+    one->family = compile_family(s);
     map_put(&b->by_key, key, one);
     *b->last = one;
     b->last = &one->next;
-    b->http_count += one->http;
+    b->count++;
     return one;
 }
 
@@ -157,18 +162,19 @@ static void add_server(struct compile *c, struct bounds *b, const struct gateway
                        const struct server *s)
 {
     bool is_unix = slice_has_prefix(s->bind, SLICE("unix://"));
-    uint32_t port = is_unix ? 0 : resolve_port(c, b, g, s->port.number);
-    bool is_new, http = server_protocol_is_http(s->port.protocol);
+    enum server_family family = compile_family(s);
+    if (family == FAMILY_UDP)
+        return; // see config/unserved.c
+    uint32_t port = is_unix ? 0 : resolve_port(c, b, g, s->port.number, family == FAMILY_UDP);
+    bool is_new;
     struct bound *one = bound_get(c, b, s, port, &is_new);
-    if (!is_new && one->http != http) {
+    if (!is_new && one->family != family) {
         finding_add(c->findings, SEVERITY_WARNING, NULL, s->port.pos, &g->meta,
                     "skipping server on port %.*s.%u.%.*s: conflict with existing server %u.%.*s",
                     SLICE_FMT(s->port.name), port, SLICE_FMT(s->port.protocol_text), port,
                     SLICE_FMT(one->first->port.protocol_text));
         return;
     }
-    if (!http)
-        return;
     struct server_ref *ref = arena_new(&c->scratch, struct server_ref);
     *ref = (struct server_ref){.gateway = g, .server = s, .labels = node_labels(c, g)};
     *one->last = ref;
@@ -221,15 +227,15 @@ static struct listener_config *build(struct compile *c, const struct bound *b)
                     SLICE_FMT(ip), b->port);
         return NULL;
     }
-    l->name = b->is_unix ? arena_dup(c->out, b->bind)
-                         : compile_text(c->out, "%.*s_%u", SLICE_FMT(ip), b->port);
+    bool udp = b->family == FAMILY_UDP;
+    l->name = b->is_unix
+                  ? arena_dup(c->out, b->bind)
+                  : compile_text(c->out, "%s%.*s_%u", udp ? "udp_" : "", SLICE_FMT(ip), b->port);
     l->server_port = b->first->port.number;
     l->protocol = b->first->port.protocol;
     l->gateways = gateway_names(c, b);
-    struct slice name =
-        compile_text(c->out, "http.%u%s%.*s", b->port, b->bind.len ? "." : "", SLICE_FMT(b->bind));
-    l->routes = compile_route_table(c, name, b->servers, b->server_count);
-    return l;
+    return compile_chains(c, l, b->family, b->servers, b->server_count, b->port, b->bind) ? l
+                                                                                          : NULL;
 }
 
 static int listener_order(const void *a, const void *b)
@@ -246,9 +252,9 @@ void compile_listeners(struct compile *c)
     struct route_config *rc = c->rc;
     collect(c, &b);
     compile_hosts_init(c);
-    rc->listeners = arena_array(c->out, struct listener_config *, b.http_count);
+    rc->listeners = arena_array(c->out, struct listener_config *, b.count);
     for (const struct bound *one = b.first; one; one = one->next) {
-        struct listener_config *l = one->http ? build(c, one) : NULL;
+        struct listener_config *l = build(c, one);
         if (l)
             rc->listeners[rc->listener_count++] = l;
     }

@@ -21,25 +21,13 @@ struct builder {
 
 // ---- does a match block concern this server?
 
-static bool names_gateway(const struct builder *b, const struct string_list *gateways)
-{
-    const struct metadata *g = &b->ref->gateway->meta;
-    for (uint32_t i = 0; i < gateways->count; i++) {
-        struct slice ns, name;
-        gateway_ref_split(gateways->items[i].text, b->vs->meta.ns, &ns, &name);
-        if (slice_eq(ns, g->ns) && slice_eq(name, g->name))
-            return true;
-    }
-    return false;
-}
-
 // Where `gateways` is given, the source is not looked at (sourceMatchHTTP).
 static bool concerns(const struct builder *b, const struct http_match *m)
 {
     if (m->port && m->port != b->ref->server->port.number)
         return false;
     if (m->gateways.count)
-        return names_gateway(b, &m->gateways);
+        return compile_names_gateway(&m->gateways, b->vs, b->ref->gateway);
     return labels_subset(&m->source_labels, b->ref->labels) &&
            (m->source_namespace.len == 0 ||
             slice_eq(m->source_namespace, b->ref->gateway->meta.ns));

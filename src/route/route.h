@@ -8,6 +8,7 @@
 #include "config/model.h"
 #include "core/err.h"
 #include "core/map.h"
+#include "route/chain.h"
 #include "route/cluster_config.h"
 #include "route/regex.h"
 
@@ -125,9 +126,14 @@ struct listener_config {
     struct addr addr;     // what is bound: the Service's targetPort where one maps it
     uint32_t server_port; // Gateway's server.port.number
     enum server_protocol protocol;
-    struct route_table *routes; // HTTP family
-    struct slice gateways;      // "istio-system/bookinfo-gateway,…" for listings
-    uint32_t stat_id;           // dense over listeners
+    bool tls; // the chain is chosen by the ClientHello's server name
+    bool udp;
+    struct filter_chain **chains; // one or more
+    uint32_t chain_count;
+    struct map by_name;             // server name -> struct filter_chain *
+    const struct filter_chain *any; // for connections that no name is for; may be NULL
+    struct slice gateways;          // "istio-system/bookinfo-gateway,…" for listings
+    uint32_t stat_id;               // dense over listeners
 };
 
 struct route_config { // everything compiled
@@ -142,6 +148,11 @@ struct route_config { // everything compiled
 
 struct compile_options {
     struct label_map labels; // --labels; empty = serve every Gateway
+    bool any_alpn;           // AUTO_PASSTHROUGH for clients of any protocol
+    // What a server that terminates TLS does it with; NULL: its connections are closed. The context
+    // must outlive what is compiled.
+    struct tls_ctx *(*server_tls)(void *arg, const struct gateway *g, const struct server *s);
+    void *server_tls_arg;
 };
 
 // Compiles everything into *out, allocated from `arena` (strings of the model are copied, so the

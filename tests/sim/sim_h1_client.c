@@ -153,7 +153,7 @@ static void set_up(uint64_t seed)
     (void)!worker_init(
         &g.w, &(struct worker_config){.cpu = -1, .recv_buffers = 128, .recv_buffer_bytes = BUFFER});
     (void)!worker_begin(&g.w);
-    tcp_pools_init(&g.tcp, 100);
+    tcp_pools_init(&g.tcp, 100, 100);
     exchange_pools_init(&g.exchanges, 2);
     h1_client_pools_init(&g.clients, 1, &g.tcp, &g.exchanges);
     (void)!addr_parse(SLICE("10.0.0.2"), 80, &at);

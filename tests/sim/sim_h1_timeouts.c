@@ -11,6 +11,8 @@ static struct {
     struct worker w;
     struct tcp_pools tcp;
     struct exchange_pools exchanges;
+    struct downstream down;
+    bool closed;
     struct h1_server_pools servers;
     struct h1_server_config cfg;
     int fd;                   // the client's
@@ -93,7 +95,7 @@ static void step(void *arg)
         g.script++;
         g.at_ns += g.every_ns;
     }
-    if (deaf && !list_empty(&g.servers.all))
+    if (deaf && !g.closed)
         return;
     if (deaf)
         g.got_len = 0;
@@ -108,10 +110,18 @@ static void step(void *arg)
     }
 }
 
+static void closed(struct downstream *d)
+{
+    (void)d;
+    g.closed = true;
+}
+
+static const struct tcp_events no_events;
+
 static bool ended(void *arg)
 {
     (void)arg;
-    return g.ended && list_empty(&g.servers.all);
+    return g.ended && g.closed;
 }
 
 // Runs one client to its end; returns how long it was, in seconds.
@@ -124,7 +134,7 @@ static double run(const char *script, uint64_t every_ns, uint64_t max_ns)
     sim_faults = (struct sim_faults){0};
     (void)!worker_init(&g.w, &(struct worker_config){.cpu = -1, .recv_buffers = 16});
     (void)!worker_begin(&g.w);
-    tcp_pools_init(&g.tcp, 1000);
+    tcp_pools_init(&g.tcp, 10, 1000);
     exchange_pools_init(&g.exchanges, 10);
     h1_server_pools_init(&g.servers, 10, &g.tcp, &g.exchanges);
     g.cfg = (struct h1_server_config){
@@ -140,7 +150,10 @@ static double run(const char *script, uint64_t every_ns, uint64_t max_ns)
     g.at_ns = sim_now_ns();
     uint64_t began = sim_now_ns();
     sim_on_step(step, NULL);
-    (void)!h1_server_accept(&g.w, &g.servers, &g.cfg, fd[1]);
+    g.down = (struct downstream){.worker = &g.w, .on_closed = closed};
+    g.down.tcp = tcp_create(&g.w, &g.tcp, &no_events, NULL);
+    (void)!h1_server_start(&g.servers, &g.cfg, &g.down);
+    tcp_open(g.down.tcp, fd[1]);
     if (!sim_run(&g.w, ended, NULL, max_ns))
         test_fail(__FILE__, __LINE__, "the connection is still open");
     return (double)(g.ended_ns - began) / 1e9;
@@ -155,7 +168,8 @@ static void tear_down(void)
 {
     deaf = 0;
     tunnel = false;
-    h1_server_close_all(&g.servers, NULL);
+    if (!g.closed)
+        g.down.ops->close(&g.down);
     worker_request_stop(&g.w);
     while (worker_turn(&g.w))
         continue;

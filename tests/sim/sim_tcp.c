@@ -4,7 +4,7 @@
 // dry, and what arrives must still be a prefix. In all of them nothing may be left at the end.
 #include "core/listener.h"
 #include "core/log.h"
-#include "core/tcp.h"
+#include "proto/l4_relay.h"
 #include "sim.h"
 #include "test.h"
 #include <errno.h>
@@ -14,9 +14,8 @@
 #define RELAYS (CLIENTS + 4)
 
 struct relay {
-    struct tcp a, b; // client's side, upstream's side
-    bool used, a_closed, b_closed;
-    bool a_eof, b_eof;
+    struct l4_relay r;
+    bool used;
 };
 
 struct client {
@@ -52,117 +51,49 @@ static uint8_t byte_of(uint32_t id, uint64_t i)
     return (uint8_t)(i * 7 + (i >> 8) * 31 + id);
 }
 
-// --- The relay, over struct tcp --------------------------------------------------------------
+// --- The relay -------------------------------------------------------------------------------
 
-static struct relay *relay_of(struct tcp *t, bool *is_a)
+static void on_end(struct l4_relay *r, void *owner)
 {
-    for (int i = 0; i < RELAYS; i++) {
-        *is_a = t == &g.relays[i].a;
-        if (*is_a || t == &g.relays[i].b)
-            return &g.relays[i];
-    }
-    abort();
+    struct relay *slot = owner;
+    if (r != &slot->r)
+        g.wrong = "the end of another relay";
+    if (!g.violent && r->end != L4_END_CLOSED)
+        g.wrong = "a rough end in a calm seed";
+    memset(slot, 0xee, sizeof(*slot)); // whoever still looks at it notices
+    slot->used = false;
 }
 
-static struct tcp *other(struct tcp *t)
+static const struct l4_relay_config relay_config = {
+    .idle_timeout_ns = 600 * NS_PER_S, .connect_timeout_ns = 10 * NS_PER_S, .on_end = on_end};
+
+static void on_unowned_closed(struct tcp *t)
 {
-    bool is_a;
-    struct relay *r = relay_of(t, &is_a);
-    return is_a ? &r->b : &r->a;
+    tcp_destroy(t);
 }
 
-static void relay_abort(struct tcp *t)
-{
-    struct tcp *o = other(t);
-    tcp_close(t);
-    sim_chance(500) ? tcp_reset(o) : tcp_close(o);
-}
-
-static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n)
-{
-    struct tcp *o = other(t);
-    bool ok = !(o->flags & (TCP_CLOSE_STARTED | TCP_CLOSE_AFTER_FLUSH));
-    for (uint32_t i = 0; i < n; i++) {
-        if (!ok)
-            bufring_put(&g.w.bufs, bids[i]);
-        else
-            ok = bufq_append_buffer(&o->out, data[i], bids[i]);
-    }
-    if (!ok) {
-        relay_abort(t);
-        return;
-    }
-    tcp_flush(o);
-    if (o->out.bytes > TCP_HIGH_WATER / 8)
-        tcp_pause(t);
-}
-
-static void on_sent(struct tcp *t)
-{
-    struct tcp *o = other(t);
-    if (!(o->flags & TCP_CLOSE_STARTED))
-        tcp_resume(o);
-}
-
-static void on_eof(struct tcp *t)
-{
-    bool is_a;
-    struct relay *r = relay_of(t, &is_a);
-    bool *seen = is_a ? &r->a_eof : &r->b_eof;
-    if (*seen)
-        g.wrong = "a second end of stream";
-    *seen = true;
-    tcp_shutdown(other(t));
-    if (r->a_eof && r->b_eof) {
-        tcp_close_flush(&r->a);
-        tcp_close_flush(&r->b);
-    }
-}
-
-static void on_error(struct tcp *t, int error)
-{
-    (void)error;
-    relay_abort(t);
-}
-
-static void on_connected(struct tcp *t)
-{
-    (void)t;
-}
-
-static void on_closed(struct tcp *t)
-{
-    bool is_a;
-    struct relay *r = relay_of(t, &is_a);
-    *(is_a ? &r->a_closed : &r->b_closed) = true;
-    if (r->a_closed && r->b_closed)
-        memset(r, 0xee, sizeof(*r)), r->used = false; // whoever still looks at it notices
-}
-
-static const struct tcp_events events = {.on_data = on_data,
-                                         .on_eof = on_eof,
-                                         .on_sent = on_sent,
-                                         .on_error = on_error,
-                                         .on_connected = on_connected,
-                                         .on_closed = on_closed};
+static const struct tcp_events no_events = {.on_closed = on_unowned_closed};
 
 static void on_accept(struct listener *l, int fd)
 {
     (void)l;
-    for (int i = 0; i < RELAYS; i++) {
-        struct relay *r = &g.relays[i];
-        if (r->used)
-            continue;
-        memset(r, 0, sizeof(*r));
-        r->used = true;
-        tcp_init(&r->a, &g.w, &g.pools, &events);
-        tcp_init(&r->b, &g.w, &g.pools, &events);
-        tcp_open(&r->a, fd);
-        if (tcp_connect(&r->b, &g.upstream_addr) < 0)
-            relay_abort(&r->a);
+    struct tcp *t = tcp_create(&g.w, &g.pools, &no_events, NULL);
+    if (!t) {
+        ring_close(fd);
         return;
     }
-    ring_close(fd);
+    tcp_open(t, fd);
+    for (int i = 0; i < RELAYS; i++) {
+        struct relay *slot = &g.relays[i];
+        if (slot->used)
+            continue;
+        slot->used = true;
+        l4_relay_start(&slot->r, &g.pools, t, NULL, &relay_config, slot);
+        if (!l4_relay_try(&slot->r, &g.upstream_addr))
+            l4_relay_close(&slot->r, L4_END_LOCAL);
+        return;
+    }
+    tcp_close(t);
 }
 
 static void on_listener_closed(struct listener *l)
@@ -279,27 +210,14 @@ static void accept_upstream(struct upstream *u)
 
 static void relay_violence(void)
 {
-    struct relay *r = &g.relays[rng_below(sim_rng(), RELAYS)];
-    if (!r->used || !sim_chance(5))
+    struct relay *slot = &g.relays[rng_below(sim_rng(), RELAYS)];
+    struct l4_relay *r = &slot->r;
+    if (!slot->used || r->ended || !sim_chance(5))
         return;
-    switch (rng_below(sim_rng(), 4)) {
-    case 0:
-        tcp_close(&r->a);
-        tcp_close(&r->b);
-        break;
-    case 1:
-        tcp_close_flush(&r->a);
-        tcp_close(&r->b);
-        break;
-    case 2:
-        tcp_reset(&r->b);
-        tcp_close_flush(&r->a);
-        break;
-    case 3:
-        tcp_pause(&r->a);
-        tcp_resume(&r->a);
-        break;
-    }
+    if (sim_chance(500))
+        l4_relay_close(r, L4_END_LOCAL);
+    else
+        l4_relay_close(r, L4_END_CLIENT_RESET);
 }
 
 static void step(void *arg)
@@ -353,7 +271,8 @@ static void set_up(uint64_t seed)
     (void)!worker_init(&g.w, &cfg);
     rng_init(&g.w.rng, seed + 1);
     (void)!worker_begin(&g.w);
-    tcp_pools_init(&g.pools, g.violent && sim_chance(500) ? 1 + rng_below(sim_rng(), 8) : 4000);
+    tcp_pools_init(&g.pools, 2 * RELAYS,
+                   g.violent && sim_chance(500) ? 1 + rng_below(sim_rng(), 8) : 4000);
     (void)!addr_parse(SLICE("10.0.0.1"), 80, &any);
     g.l.on_accept = on_accept;
     g.l.on_closed = on_listener_closed;
@@ -395,6 +314,7 @@ static bool run_seed(uint64_t seed)
     EXPECT_EQ(g.pools.chunks.in_use, 0);
     EXPECT_EQ(g.pools.msgs.in_use, 0);
     EXPECT_EQ(g.w.bufs.out, 0);
+    EXPECT_EQ(g.pools.conns.in_use, 0);
     tcp_pools_fini(&g.pools);
     worker_fini(&g.w);
     sim_end();

@@ -81,7 +81,7 @@ static void begin(void)
     (void)!worker_init(&g.w, &(struct worker_config){.cpu = -1, .recv_buffers = 16});
     rng_init(&g.w.rng, 1);
     (void)!worker_begin(&g.w);
-    tcp_pools_init(&g.tcp, 100);
+    tcp_pools_init(&g.tcp, 100, 100);
     exchange_pools_init(&g.exchanges, EXCHANGES);
     h1_client_pools_init(&g.clients, CAP, &g.tcp, &g.exchanges);
     conn_pool_init(&g.pool, &g.w, &g.clients);

@@ -2,6 +2,7 @@
 #include "admin/access_log_format.h"
 #include "core/clock.h"
 #include "proxy/proxy.h"
+#include "proto/downstream.h"
 #include "test.h"
 #include <fcntl.h>
 #include <poll.h>
@@ -13,7 +14,7 @@ static struct exchange x;
 static struct proxy_exchange px;
 static struct cluster_config cluster;
 static struct route route;
-static struct addr client, local;
+static struct downstream conn;
 
 static void add_request(const char *name, const char *value)
 {
@@ -38,8 +39,8 @@ static void make_exchange(void)
     add_request("user-agent", "curl/8");
     add_request("x-request-id", "id-1");
     if (head_add_name(&x.response, SLICE("x-envoy-upstream-service-time"), SLICE("7")) != OK ||
-        addr_parse_port(SLICE("10.1.2.3:4567"), &client) != OK ||
-        addr_parse_port(SLICE("[::1]:8080"), &local) != OK)
+        addr_parse_port(SLICE("10.1.2.3:4567"), &conn.peer) != OK ||
+        addr_parse_port(SLICE("[::1]:8080"), &conn.local) != OK)
         test_fail(__FILE__, __LINE__, "setting up");
     x.version = HTTP_1_1;
     x.start_ns = 5 * NS_PER_S;
@@ -51,8 +52,7 @@ static void make_exchange(void)
     x.response_body_bytes = 4183;
     x.response_status = 200;
     x.details = "via_upstream";
-    x.client = &client;
-    x.local = &local;
+    x.conn = &conn;
     cluster.name = SLICE("outbound|9080|v1|productpage.istio.svc.cluster.local");
     px.cluster = &cluster;
     route.name = SLICE("first");
@@ -138,7 +138,8 @@ TEST(access_log_operators)
 TEST(access_log_an_exchange_that_never_got_anywhere)
 {
     make_exchange();
-    struct exchange nothing = {.proxy = &px};
+    static struct downstream nobody;
+    struct exchange nothing = {.proxy = &px, .conn = &nobody};
     memset(&px, 0, sizeof(px));
     x = nothing;
     EXPECT_STR(format("%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %DURATION% %UPSTREAM_HOST% "

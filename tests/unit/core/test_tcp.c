@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 struct conn {
-    struct tcp t;
+    struct tcp *t;  // NULL once closed
+    uint32_t flags; // at the close
     uint32_t data_calls, eofs, sents, errors, connects, closes;
     int error;
     size_t received;
@@ -27,7 +28,7 @@ static struct conn server, client;
 
 static struct conn *conn_of(struct tcp *t)
 {
-    return container_of(t, struct conn, t);
+    return t->owner;
 }
 
 static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n)
@@ -76,6 +77,9 @@ static void on_connected(struct tcp *t)
 static void on_closed(struct tcp *t)
 {
     conn_of(t)->closes++;
+    conn_of(t)->flags = t->flags;
+    conn_of(t)->t = NULL;
+    tcp_destroy(t);
 }
 
 static const struct tcp_events events = {.on_data = on_data,
@@ -88,7 +92,7 @@ static const struct tcp_events events = {.on_data = on_data,
 static void on_accept(struct listener *l, int fd)
 {
     (void)l;
-    tcp_open(&server.t, fd);
+    tcp_open(server.t, fd);
 }
 
 static bool listener_closed;
@@ -115,11 +119,12 @@ static bool set_up(uint32_t buffers)
         return false;
     timer_init(&tick, on_tick);
     timer_arm(&w.timers, &tick, w.now_ns);
-    tcp_pools_init(&pools, 1000);
+    tcp_pools_init(&pools, 2, 1000);
     memset(&server, 0, sizeof(server));
     memset(&client, 0, sizeof(client));
-    tcp_init(&server.t, &w, &pools, &events);
-    tcp_init(&client.t, &w, &pools, &events);
+    server.t = tcp_create(&w, &pools, &events, &server);
+    client.t = tcp_create(&w, &pools, &events, &client);
+    EXPECT(!tcp_create(&w, &pools, &events, NULL)); // the cap
     if (addr_parse(SLICE("127.0.0.1"), 0, &any) != OK)
         return false;
     int fd = listener_open(&any, 16);
@@ -144,8 +149,10 @@ static void turn(void)
 
 static void tear_down(void)
 {
-    tcp_close(&server.t);
-    tcp_close(&client.t);
+    if (server.t)
+        tcp_close(server.t);
+    if (client.t)
+        tcp_close(client.t);
     listener_close(&listener, 0);
     UNTIL(listener_closed && server.closes && client.closes);
     EXPECT(listener_closed);
@@ -169,13 +176,13 @@ static int peer_connect(void)
     if (connect(fd, &listener.addr.sa, listener.addr.len) < 0)
         return -1;
     fcntl(fd, F_SETFL, O_NONBLOCK);
-    UNTIL(server.t.fd >= 0);
+    UNTIL(server.t->fd >= 0);
     return fd;
 }
 
 static void no_client(void)
 {
-    tcp_close(&client.t); // never opened: closes all the same
+    tcp_close(client.t); // never opened: closes all the same
 }
 
 static void fill(char *buf, size_t len, uint8_t first)
@@ -188,7 +195,7 @@ TEST(tcp_size_of_a_connection)
 {
     printf("  sizeof(struct tcp) = %zu, struct worker = %zu\n", sizeof(struct tcp),
            sizeof(struct worker));
-    EXPECT(sizeof(struct tcp) <= 384);
+    EXPECT(sizeof(struct tcp) <= 320);
 }
 
 TEST(tcp_connects_and_echoes_megabytes)
@@ -197,30 +204,30 @@ TEST(tcp_connects_and_echoes_megabytes)
     const size_t total = 8 << 20;
     REQUIRE(set_up(64));
     server.echo = true;
-    EXPECT(bufq_append(&client.t.out, SLICE("\0\1\2"))); // before on_connected
-    EXPECT_EQ(tcp_connect(&client.t, &listener.addr), 0);
+    EXPECT(bufq_append(&client.t->out, SLICE("\0\1\2"))); // before on_connected
+    EXPECT_EQ(tcp_connect(client.t, &listener.addr), 0);
     UNTIL(client.connects);
     EXPECT_EQ(client.connects, 1);
     size_t queued = 3;
     for (int i = 0; i < 200000 && client.received < total && !client.errors; i++) {
-        while (queued < total && client.t.out.bytes < TCP_HIGH_WATER) {
+        while (queued < total && client.t->out.bytes < TCP_HIGH_WATER) {
             size_t n = total - queued < sizeof(out) ? total - queued : sizeof(out);
             fill(out, n, (uint8_t)queued);
-            REQUIRE(bufq_append(&client.t.out, (struct slice){out, n}));
+            REQUIRE(bufq_append(&client.t->out, (struct slice){out, n}));
             queued += n;
-            tcp_flush(&client.t);
+            tcp_flush(client.t);
         }
         turn();
     }
     EXPECT_EQ(client.received, total);
     EXPECT(!client.wrong && !server.wrong);
-    tcp_shutdown(&client.t);
+    tcp_shutdown(client.t);
     UNTIL(server.closes && client.eofs);
     EXPECT_EQ(server.eofs, 1);
     EXPECT_EQ(client.eofs, 1);
     EXPECT(client.sents > 0);
-    EXPECT_EQ(client.t.rx_bytes, total);
-    EXPECT_EQ(client.t.tx_bytes, total);
+    EXPECT_EQ(client.t->rx_bytes, total);
+    EXPECT_EQ(client.t->tx_bytes, total);
     tear_down();
 }
 
@@ -233,7 +240,7 @@ TEST(tcp_connect_refused_is_an_error)
     nobody = listener.addr;
     nobody.in.sin_port = 0;
     REQUIRE(bind(fd, &nobody.sa, nobody.len) == 0 && getsockname(fd, &nobody.sa, &len) == 0);
-    EXPECT_EQ(tcp_connect(&client.t, &nobody), 0);
+    EXPECT_EQ(tcp_connect(client.t, &nobody), 0);
     UNTIL(client.closes);
     EXPECT_EQ(client.error, ECONNREFUSED);
     EXPECT_EQ(client.errors, 1);
@@ -245,12 +252,12 @@ TEST(tcp_connect_refused_is_an_error)
 TEST(tcp_close_while_connecting)
 {
     REQUIRE(set_up(16));
-    EXPECT_EQ(tcp_connect(&client.t, &listener.addr), 0);
-    tcp_close(&client.t);
+    EXPECT_EQ(tcp_connect(client.t, &listener.addr), 0);
+    tcp_close(client.t);
     EXPECT_EQ(client.closes, 0); // never from inside the call
     UNTIL(client.closes);
     EXPECT_EQ(client.errors + client.connects, 0);
-    UNTIL(server.t.fd < 0 || server.eofs || server.errors);
+    UNTIL(!server.t || server.eofs || server.errors);
     tear_down();
 }
 
@@ -260,8 +267,8 @@ TEST(tcp_reset_by_the_peer_is_one_error)
     REQUIRE(set_up(16));
     int fd = peer_connect();
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-    EXPECT(bufq_append(&server.t.out, SLICE("hello")));
-    tcp_flush(&server.t);
+    EXPECT(bufq_append(&server.t->out, SLICE("hello")));
+    tcp_flush(server.t);
     close(fd);
     UNTIL(server.closes);
     EXPECT_EQ(server.errors, 1);
@@ -291,15 +298,15 @@ TEST(tcp_close_with_a_send_in_flight)
     static char out[100000];
     REQUIRE(set_up(16));
     int fd = peer_connect(), small = 65536;
-    setsockopt(server.t.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    setsockopt(server.t->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
     for (int i = 0; i < 30; i++)
-        EXPECT(bufq_append(&server.t.out, (struct slice){out, sizeof(out)})); // nobody reads it
-    tcp_flush(&server.t);
+        EXPECT(bufq_append(&server.t->out, (struct slice){out, sizeof(out)})); // nobody reads it
+    tcp_flush(server.t);
     for (int i = 0; i < 20; i++)
         turn();
-    EXPECT(server.t.send.inflight);
-    EXPECT(server.t.msg != NULL);
-    tcp_close(&server.t);
+    EXPECT(server.t->send.inflight);
+    EXPECT(server.t->msg != NULL);
+    tcp_close(server.t);
     UNTIL(server.closes);
     EXPECT_EQ(server.closes, 1);
     EXPECT_EQ(pools.msgs.in_use, 0);
@@ -315,17 +322,17 @@ TEST(tcp_pause_stops_and_resume_goes_on)
     size_t sent = 0;
     REQUIRE(set_up(16));
     int fd = peer_connect();
-    tcp_pause(&server.t);
-    UNTIL(!server.t.recv.inflight);
+    tcp_pause(server.t);
+    UNTIL(!server.t->recv.inflight);
     fill(out, sizeof(out), 0);
     EXPECT((n = send(fd, out, sizeof(out), 0)) > 0);
     sent += (size_t)n;
     for (int i = 0; i < 10; i++)
         turn();
     EXPECT_EQ(server.received, 0);
-    tcp_resume(&server.t);
-    tcp_pause(&server.t);  // while the receive is queued
-    tcp_resume(&server.t); // and while its cancellation is
+    tcp_resume(server.t);
+    tcp_pause(server.t);  // while the receive is queued
+    tcp_resume(server.t); // and while its cancellation is
     UNTIL(server.received == sent);
     EXPECT_EQ(server.received, sent);
     EXPECT(!server.wrong);
@@ -340,10 +347,10 @@ TEST(tcp_high_water_tells_when_it_fell)
     REQUIRE(set_up(16));
     int fd = peer_connect();
     int small = 65536;
-    setsockopt(server.t.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    setsockopt(server.t->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
     for (int i = 0; i < 12; i++)
-        EXPECT(bufq_append(&server.t.out, (struct slice){out, sizeof(out)}));
-    tcp_flush(&server.t);
+        EXPECT(bufq_append(&server.t->out, (struct slice){out, sizeof(out)}));
+    tcp_flush(server.t);
     size_t got = 0, at_first_call = 0;
     for (int i = 0; i < 20000 && got < 1200000; i++) {
         ssize_t n = recv(fd, in, sizeof(in), 0);
@@ -351,11 +358,11 @@ TEST(tcp_high_water_tells_when_it_fell)
         turn();
         if (server.sents == 1 && !at_first_call) {
             at_first_call = 1;
-            EXPECT(server.t.out.bytes < TCP_LOW_WATER);
+            EXPECT(server.t->out.bytes < TCP_LOW_WATER);
         }
     }
     EXPECT_EQ(got, 1200000);
-    UNTIL(server.t.out.bytes == 0);
+    UNTIL(server.t->out.bytes == 0);
     EXPECT(server.sents >= 1 && server.sents <= 2);
     close(fd);
     no_client();
@@ -370,8 +377,8 @@ TEST(tcp_close_flush_lingers_so_that_the_answer_arrives)
     int fd = peer_connect();
     EXPECT(send(fd, out, sizeof(out), 0) > 0);
     for (int i = 0; i < 5; i++)
-        EXPECT(bufq_append(&server.t.out, (struct slice){out, 20000}));
-    tcp_close_flush(&server.t);
+        EXPECT(bufq_append(&server.t->out, (struct slice){out, 20000}));
+    tcp_close_flush(server.t);
     size_t got = 0;
     ssize_t n = -1;
     for (int i = 0; i < 2000 && n != 0; i++) {
@@ -397,12 +404,12 @@ TEST(tcp_close_flush_after_both_ends_said_fin_is_prompt)
 {
     REQUIRE(set_up(16));
     int fd = peer_connect();
-    tcp_shutdown(&server.t);
-    UNTIL(server.t.flags & TCP_SHUT);
+    tcp_shutdown(server.t);
+    UNTIL(server.t->flags & TCP_SHUT);
     shutdown(fd, SHUT_WR);
     UNTIL(server.eofs);
     uint64_t before = w.now_ns;
-    tcp_close_flush(&server.t);
+    tcp_close_flush(server.t);
     UNTIL(server.closes);
     EXPECT_EQ(server.closes, 1);
     EXPECT(w.now_ns - before < NS_PER_S / 2);
@@ -449,10 +456,10 @@ TEST(listener_pauses_and_resumes)
     EXPECT(connect(fd, &listener.addr.sa, listener.addr.len) == 0); // waits in the kernel's queue
     for (int i = 0; i < 5; i++)
         turn();
-    EXPECT(server.t.fd < 0);
+    EXPECT(server.t->fd < 0);
     listener_resume(&listener);
-    UNTIL(server.t.fd >= 0);
-    EXPECT(server.t.fd >= 0);
+    UNTIL(server.t->fd >= 0);
+    EXPECT(server.t->fd >= 0);
     close(fd);
     no_client();
     tear_down();
@@ -467,7 +474,7 @@ TEST(listener_that_closes_accepts_what_waits)
     EXPECT(connect(fd, &listener.addr.sa, listener.addr.len) == 0); // waits in the kernel's queue
     listener_close(&listener, 0);
     UNTIL(listener_closed);
-    EXPECT(server.t.fd >= 0);
+    EXPECT(server.t->fd >= 0);
     close(fd);
     no_client();
     tear_down();
@@ -485,7 +492,7 @@ TEST(listener_that_lingers_begins_no_connection)
     socklen_t len = sizeof(info);
     EXPECT(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
            info.tcpi_state == TCP_SYN_SENT);
-    EXPECT(!listener_closed && server.t.fd < 0);
+    EXPECT(!listener_closed && server.t->fd < 0);
     listener_close(&listener, 0); // the wait is cut short
     UNTIL(listener_closed);
     EXPECT(listener_closed);
@@ -620,7 +627,7 @@ static bool set_up_masked(uint32_t buffers)
     if (!set_up(buffers))
         return false;
     server_mask = client_mask = (struct mask){.f.ops = &mask_ops};
-    tcp_set_filter(&server.t, &server_mask.f);
+    tcp_set_filter(server.t, &server_mask.f);
     return true;
 }
 
@@ -629,32 +636,32 @@ TEST(tcp_filter_carries_megabytes_and_the_end)
     static char out[10000];
     const size_t total = 4 << 20;
     REQUIRE(set_up_masked(64));
-    tcp_set_filter(&client.t, &client_mask.f);
+    tcp_set_filter(client.t, &client_mask.f);
     server.echo = true;
-    EXPECT(bufq_append(&client.t.out, SLICE("\0\1\2"))); // before it is ready
-    EXPECT_EQ(tcp_connect(&client.t, &listener.addr), 0);
+    EXPECT(bufq_append(&client.t->out, SLICE("\0\1\2"))); // before it is ready
+    EXPECT_EQ(tcp_connect(client.t, &listener.addr), 0);
     UNTIL(client.connects && server.connects);
     EXPECT_EQ(client.connects, 1);
     EXPECT_EQ(server.connects, 1); // an accepted one hears when the handshake is done
     size_t queued = 3;
     for (int i = 0; i < 200000 && client.received < total && !client.errors; i++) {
-        while (queued < total && client.t.out.bytes < TCP_HIGH_WATER) {
+        while (queued < total && client.t->out.bytes < TCP_HIGH_WATER) {
             size_t n = total - queued < sizeof(out) ? total - queued : sizeof(out);
             fill(out, n, (uint8_t)queued);
-            REQUIRE(bufq_append(&client.t.out, (struct slice){out, n}));
+            REQUIRE(bufq_append(&client.t->out, (struct slice){out, n}));
             queued += n;
-            tcp_flush(&client.t);
+            tcp_flush(client.t);
         }
         turn();
-        EXPECT(client.t.wire.bytes <= 65536 + 20000);
+        EXPECT(client.t->wire.bytes <= 65536 + 20000);
     }
     EXPECT_EQ(client.received, total);
     EXPECT(!client.wrong && !server.wrong);
-    tcp_shutdown(&client.t);
+    tcp_shutdown(client.t);
     UNTIL(server.closes && client.eofs);
     EXPECT_EQ(server.eofs, 1);
     EXPECT_EQ(client.eofs, 1);
-    EXPECT(!(server.t.flags & TCP_TRUNCATED) && !(client.t.flags & TCP_TRUNCATED));
+    EXPECT(!(server.flags & TCP_TRUNCATED) && !(client.t->flags & TCP_TRUNCATED));
     tear_down();
     EXPECT(server_mask.destroyed && client_mask.destroyed);
 }
@@ -668,7 +675,7 @@ TEST(tcp_filter_tells_a_cut_stream_from_its_end)
     UNTIL(server.eofs);
     EXPECT_EQ(server.received, 1);
     EXPECT(!server.wrong);
-    EXPECT(server.t.flags & TCP_TRUNCATED);
+    EXPECT(server.t->flags & TCP_TRUNCATED);
     close(fd);
     no_client();
     tear_down();
@@ -680,7 +687,7 @@ TEST(tcp_filter_failure_is_one_error_and_its_last_words_are_sent)
     ssize_t n = 0, len = 0;
     REQUIRE(set_up_masked(16));
     int fd = peer_connect();
-    EXPECT(bufq_append(&server.t.out, SLICE("never sent")));
+    EXPECT(bufq_append(&server.t->out, SLICE("never sent")));
     EXPECT_EQ(write(fd, "ho!", 3), 3);
     for (int i = 0; i < 2000 && (n = read(fd, got + len, sizeof(got) - (size_t)len)) != 0; i++) {
         len += n > 0 ? n : 0;
@@ -703,13 +710,13 @@ TEST(tcp_filter_closed_or_left_during_its_handshake)
         REQUIRE(set_up_masked(16));
         server_mask.mute = true;
         int fd = peer_connect();
-        EXPECT(bufq_append(&server.t.out, SLICE("never sent")));
+        EXPECT(bufq_append(&server.t->out, SLICE("never sent")));
         EXPECT_EQ(write(fd, "h", 1), 1);
         UNTIL(server_mask.have == 1);
         if (leave)
             shutdown(fd, SHUT_WR);
         else
-            tcp_close_flush(&server.t); // nothing can be flushed yet
+            tcp_close_flush(server.t); // nothing can be flushed yet
         UNTIL(server.closes);
         EXPECT_EQ(server.closes, 1);
         EXPECT_EQ(server.errors, leave); // the peer's leaving is an error, not an end

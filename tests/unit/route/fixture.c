@@ -24,7 +24,7 @@ void compiled_init(struct compiled *c, const char *yaml, const char *labels)
     findings_init(&c->findings);
     if (load_text("test.yaml", "default", slice_of(yaml), &load, &m, &c->findings) != OK)
         findings_print(&c->findings, stdout); // documents in error are left out
-    struct compile_options options = {parse_labels(&c->arena, labels)};
+    struct compile_options options = {.labels = parse_labels(&c->arena, labels)};
     check(m && route_compile(m, &options, &c->arena, &c->findings, &c->config) == OK);
     model_destroy(m);
 }
@@ -91,7 +91,7 @@ const struct route *compiled_route(const struct compiled *c, const char *host,
                                    const struct route_request *rq)
 {
     const struct listener_config *l = compiled_listener(c, NULL);
-    const struct virtual_host *vh = l ? route_find_host(l->routes, slice_of(host)) : NULL;
+    const struct virtual_host *vh = l ? route_find_host(l->any->routes, slice_of(host)) : NULL;
     return vh ? route_match(vh, rq) : NULL;
 }
 
@@ -102,7 +102,7 @@ const char *compiled_answer(const struct compiled *c, const char *listener, cons
     struct route_request rq = compiled_request(host, path);
     if (!l)
         return "no listener";
-    const struct virtual_host *vh = route_find_host(l->routes, rq.authority);
+    const struct virtual_host *vh = route_find_host(l->any->routes, rq.authority);
     if (vh && virtual_host_https_redirect(vh))
         return "https";
     const struct route *r = vh ? route_match(vh, &rq) : NULL;

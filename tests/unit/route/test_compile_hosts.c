@@ -33,9 +33,9 @@ TEST(hosts_intersect_and_the_more_specific_name_stays)
     EXPECT_STR(compiled_answer(&c, NULL, "bookinfo.demo", "/"), "404");
     EXPECT_STR(compiled_answer(&c, NULL, "other.com", "/"), "404");
     const struct listener_config *l = compiled_listener(&c, NULL);
-    REQUIRE(l && l->routes->host_count == 3);
-    EXPECT_STR(virtual_host_name(l->routes->hosts[0]).ptr, "bookinfo.com:80");
-    EXPECT_STR(l->routes->name.ptr, "http.80");
+    REQUIRE(l && l->any->routes->host_count == 3);
+    EXPECT_STR(virtual_host_name(l->any->routes->hosts[0]).ptr, "bookinfo.com:80");
+    EXPECT_STR(l->any->routes->name.ptr, "http.80");
     EXPECT_STR(l->gateways.ptr, "istio-system/gw");
     compiled_fini(&c);
 }
@@ -168,7 +168,7 @@ TEST(listener_without_virtual_services_is_up_and_knows_no_host)
     compiled_init(&c, GATEWAY("gw", "", HTTP("80", "['*']")), NULL);
     REQUIRE(compiled_listener(&c, NULL) != NULL);
     EXPECT_STR(compiled_answer(&c, NULL, "a.com", "/"), "404");
-    EXPECT_EQ(compiled_listener(&c, NULL)->routes->host_count, 0);
+    EXPECT_EQ(compiled_listener(&c, NULL)->any->routes->host_count, 0);
     compiled_fini(&c);
 }
 
@@ -207,7 +207,7 @@ TEST(listener_of_another_family_on_the_same_port_and_bind_is_skipped)
     EXPECT(compiled_listener(&c, "127.0.0.2_9000") != NULL);
     EXPECT(compiled_has_finding(&c, "conflict with existing server 9000.TCP"));
     REQUIRE(c.config.listener_count == 1);
-    EXPECT_STR(c.config.listeners[0]->routes->name.ptr, "http.9000.127.0.0.2");
+    EXPECT_STR(c.config.listeners[0]->any->routes->name.ptr, "http.9000.127.0.0.2");
     compiled_fini(&c);
 }
 
@@ -232,7 +232,7 @@ TEST(listener_port_is_the_target_port_of_the_selected_service)
     EXPECT(compiled_listener(&c, "0.0.0.0_8090") != NULL);
     REQUIRE(compiled_listener(&c, "0.0.0.0_8080") != NULL);
     EXPECT_EQ(compiled_listener(&c, "0.0.0.0_8080")->server_port, 80);
-    EXPECT_STR(compiled_listener(&c, "0.0.0.0_8080")->routes->name.ptr, "http.8080");
+    EXPECT_STR(compiled_listener(&c, "0.0.0.0_8080")->any->routes->name.ptr, "http.8080");
     compiled_fini(&c);
 
     // Without the node's labels the Gateway's selector stands for them: app=gw is not known.

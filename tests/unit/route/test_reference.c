@@ -27,7 +27,7 @@ static const char *matched_text(struct arena *a, const struct route_config *rc, 
     for (uint32_t i = 0; i < rc->listener_count; i++)
         if (rc->listeners[i]->server_port == number)
             l = rc->listeners[i];
-    const struct virtual_host *vh = l ? route_find_host(l->routes, rq->authority) : NULL;
+    const struct virtual_host *vh = l ? route_find_host(l->any->routes, rq->authority) : NULL;
     const struct route *r = vh ? route_match(vh, rq) : NULL;
     return r ? arena_printf(a, "%.*s %.*s", SLICE_FMT(r->virtual_service), SLICE_FMT(r->name))
              : "404";

@@ -1,0 +1,37 @@
+// A client's connection as the handler and the log know it, whatever codec speaks on it. It is made
+// where connections are accepted, given to a codec, and ends with its transport. Worker's thread.
+#pragma once
+#include "core/addr.h"
+#include "core/tcp.h"
+
+struct tls_conn;
+struct downstream;
+
+struct downstream_ops {
+    // Ends keep-alive: an idle connection closes after grace_ns, or when it has carried one more
+    // request; a busy one after its responses. True: it closes now.
+    bool (*drain)(struct downstream *d, uint64_t grace_ns);
+    void (*close)(struct downstream *d); // at once; on_closed follows
+};
+
+struct downstream {
+    struct worker *worker;
+    struct tcp *tcp;
+    const struct downstream_ops *ops; // of whoever reads the connection now
+    void *codec;                      // and its object
+    struct list_node link;            // of its maker
+    struct addr peer, local;
+    char peer_ip[46];
+    uint8_t peer_ip_len;
+    const struct tls_conn *tls; // NULL: in clear text
+    // The connection is gone: the memory is its maker's again.
+    void (*on_closed)(struct downstream *d);
+};
+
+static inline struct slice downstream_ip(const struct downstream *d)
+{
+    return (struct slice){d->peer_ip, d->peer_ip_len};
+}
+void downstream_learn_peer(struct downstream *d, int fd);
+// Our own end of it, asked for once, where it is needed (logs, destinationSubnets).
+const struct addr *downstream_local(struct downstream *d);
