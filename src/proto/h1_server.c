@@ -240,7 +240,10 @@ static void on_eof(struct tcp *t)
         return;
     }
     worker_count(t->worker, downstream_cx_destroy_remote);
-    h1_server_abort(s, RESET_REMOTE);
+    if (s->stream.x) // as Envoy: a client that half-closes does not wait for its answer
+        h1_server_abort(s, RESET_REMOTE);
+    else
+        h1_server_close_soon(s); // it may still read what it was answered
 }
 
 static void on_error(struct tcp *t, int error)

@@ -301,6 +301,21 @@ def test_pipelined_responses_wait_for_their_client(serve, upstream, answers):
     gateway.wait_idle()
 
 
+def test_a_client_that_half_closes_gets_what_it_was_answered(serve, upstream):
+    body = "x" * 1_000_000
+    gateway = serve(d.gateway(), d.virtual_service(d.rule(directResponse={"status": 200, "body": {"string": body}})),
+                    *d.backend(upstream.port), workers=1)
+    with gateway.client(timeout=60, receive_buffer=65536) as client:
+        client.send(request("/") * 100)
+        served = settled(lambda: gateway.metric("downstream_rq_total"))
+        assert 0 < served < 100  # the next one waits until some of them are read
+        client.socket.shutdown(socket.SHUT_WR)
+        got = client.rest()
+        assert len(got) % (len(got.partition(b"\r\n\r\n")[0]) + 4 + len(body)) == 0
+        assert len(got) // len(body) >= served
+    gateway.wait_idle()
+
+
 @pytest.mark.parametrize("end", ["half-close", "close"])
 def test_what_a_client_sent_into_a_tunnel_arrives_after_its_end(proxy, end):
     """The upstream has read nothing yet when the exchange is over: it has ended its own side before, or it
