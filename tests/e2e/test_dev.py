@@ -1,4 +1,5 @@
 """`./dev` itself: what it refuses, what it says is missing, and how it ends. Nothing is fetched or built here."""
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -26,12 +27,17 @@ def machine(tmp_path):
     for name in ("src", "bench", "tools"):
         (checkout / name).mkdir()
     shutil.copy(ROOT / "dev", checkout)
-    return Machine(folder, tmp_path / "cache", checkout)
+    machine = Machine(folder, tmp_path / "cache", checkout)
+    yield machine
+    for process in machine.started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # also what it left behind
+        process.wait()
 
 
 class Machine:
     def __init__(self, folder, cache, checkout):
-        self.folder, self.cache, self.checkout = folder, cache, checkout
+        self.folder, self.cache, self.checkout, self.started = folder, cache, checkout, []
 
     def tool(self, name, text):
         script(self.folder / name, text)
@@ -47,10 +53,14 @@ class Machine:
     def zig(self, text):
         script(self.fetched("zig", "zig.txt") / "venv/bin/zig", text)
 
-    def dev(self, *args, **kw):
+    def dev(self, *args):
         env = {"PATH": str(self.folder), "HOME": str(self.cache), "SLUICE_CACHE": str(self.cache)}
-        return subprocess.Popen([self.checkout / "dev", *args], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True, start_new_session=True, **kw)
+        # Tests may run where SIGINT is ignored (a shell's background), and a shell cannot change that.
+        process = subprocess.Popen([self.checkout / "dev", *args], env=env, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        self.started.append(process)
+        return process
 
     def said(self, *args):
         """The last line, of a command that fails."""
