@@ -43,6 +43,7 @@
     X(upstream_rq_pending_overflow, C, "requests refused for want of a connection")              \
     X(upstream_rq_retry, C, "requests tried again")                                              \
     X(upstream_rq_timeout, C, "requests that hit the route's timeout")                           \
+    X(upstream_rq_per_try_timeout, C, "tries that hit the route's time for one try")             \
     X(upstream_rs_malformed, C, "responses refused as malformed (502)")                          \
     X(downstream_tls_handshakes, C, "TLS handshakes with clients")                               \
     X(downstream_tls_resumed, C, "of these, resumed sessions")                                   \

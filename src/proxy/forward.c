@@ -116,6 +116,21 @@ static void send_request(struct exchange *x)
 
 // ---- tries
 
+void proxy_note_tried(struct exchange *x)
+{
+    struct proxy_exchange *px = proxy_of(x);
+    if (px->route->retry.previous_host_avoided)
+        px->tried[px->tried_count++ % PROXY_TRIED_MAX] = px->endpoint;
+}
+
+static struct endpoint *choose(struct exchange *x)
+{
+    struct proxy_exchange *px = proxy_of(x);
+    struct upstream_cluster *c = proxy_worker_cluster(px->pw, px->snapshot, px->cluster);
+    uint32_t n = px->tried_count < PROXY_TRIED_MAX ? px->tried_count : PROXY_TRIED_MAX;
+    return c ? cluster_choose(c, &x->worker->rng, px->tried, n) : NULL;
+}
+
 static void no_endpoint(struct exchange *x)
 {
     proxy_reply(x, 503, SLICE("no healthy upstream"), FLAG_NO_HEALTHY, "no_healthy_upstream");
@@ -132,35 +147,37 @@ void proxy_try_init(struct exchange *x)
 }
 
 // The try that would have been.
-static void no_connection(struct exchange *x, enum err e)
+static void no_connection(struct exchange *x, struct endpoint *e, enum err why)
 {
-    proxy_of(x)->attempts++;
-    if (e == ERR_LIMIT)
+    struct proxy_exchange *px = proxy_of(x);
+    px->attempts++;
+    px->endpoint = e;
+    if (why == ERR_LIMIT)
         worker_count(x->worker, upstream_rq_pending_overflow);
-    proxy_upstream_reset(x, e == ERR_LIMIT ? RESET_OVERFLOW : RESET_CONNECT);
+    proxy_upstream_reset(x, why == ERR_LIMIT ? RESET_OVERFLOW : RESET_CONNECT);
 }
 
 void proxy_try(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
-    struct upstream_cluster *c = proxy_worker_cluster(px->pw, px->snapshot, px->cluster);
-    struct endpoint *e = c ? cluster_choose(c, &x->worker->rng, px->avoid) : NULL;
+    struct endpoint *e = choose(x);
     if (!e) {
         no_endpoint(x);
         return;
     }
     struct h1_client *conn;
-    enum err had = endpoint_acquire(e, px->pool_retried, &px->waiter, &conn);
+    enum err had = endpoint_acquire(e, px->fresh, &px->waiter, &conn);
     if (had == MORE) {
         proxy_pause_client(x);
         return;
     }
     if (had != OK) {
-        no_connection(x, had);
+        no_connection(x, e, had);
         return;
     }
     px->endpoint = e;
     px->on_endpoint = true;
+    px->fresh = false;
     px->head_sent = false;
     px->on_reused = h1_client_reused(conn);
     px->attempts++;
@@ -233,15 +250,12 @@ static void fail(struct exchange *x, enum reset_reason why)
                             "upstream_reset_before_response_started{protocol_error}"},
         [RESET_OVERFLOW] = {503, FLAG_OVERFLOW, "upstream_reset_before_response_started{overflow}"},
     };
-    uint32_t limit = proxy_of(x)->attempts > 1 && !proxy_of(x)->retries_left ? FLAG_RETRY_LIMIT : 0;
-    proxy_reply(x, answers[why].status, reset_text(x, why), answers[why].flag | limit,
+    proxy_reply(x, answers[why].status, reset_text(x, why), answers[why].flag,
                 answers[why].details);
 }
 
 void proxy_upstream_reset(struct exchange *x, enum reset_reason why)
 {
-    struct proxy_exchange *px = proxy_of(x);
-    px->avoid = px->on_endpoint ? px->endpoint : NULL;
     end_try(x);
     if (x->response_started) {
         x->response_flags |=

@@ -36,7 +36,8 @@ static bool try_next(struct flow *f)
 {
     struct worker *w = f->conn->d.worker;
     struct endpoint *before = f->endpoint;
-    struct endpoint *e = cluster_choose(f->cluster, &w->rng, before);
+    const struct endpoint *const avoid[] = {before};
+    struct endpoint *e = cluster_choose(f->cluster, &w->rng, avoid, 1);
     if (!e) {
         f->flags |= FLAG_NO_HEALTHY;
         f->details = "no_healthy_upstream";

@@ -11,6 +11,8 @@ struct proxy_kept {
     struct slice cluster_name, route_name;
 };
 
+#define PROXY_TRIED_MAX 8u
+
 struct proxy_exchange { // behind the exchange, in its block
     struct exchange *x;
     struct proxy_worker *pw;
@@ -23,9 +25,11 @@ struct proxy_exchange { // behind the exchange, in its block
     const struct route_target *target;
     const struct cluster_config *cluster; // of the snapshot
     struct endpoint *endpoint;            // of the try in flight; may be freed once it has ended
-    const struct endpoint *avoid;         // the last one tried, only compared, never followed
-    struct slice endpoint_text;           // "127.0.0.1:9080", for the log
-    struct bufq held;                     // request body while no connection is ready
+    // Those tried in vain, the latest ones; only compared, never followed.
+    const struct endpoint *tried[PROXY_TRIED_MAX];
+    uint32_t tried_count;       // may be more than there is room for
+    struct slice endpoint_text; // "127.0.0.1:9080", for the log
+    struct bufq held;           // request body while no connection is ready
     struct timer route_timeout, try_timeout, backoff;
     struct conn_waiter waiter; // while there is no room for a connection
     uint32_t attempts;         // tries begun
@@ -36,6 +40,7 @@ struct proxy_exchange { // behind the exchange, in its block
     uint32_t held_trailer_count;
     bool head_sent;
     bool pool_retried, on_endpoint, on_reused;
+    bool fresh; // the next try wants a connection that has not been idle
     bool down_paused, up_paused;
     struct slice original_path, original_authority; // for the access log: as received
     struct slice request_id;

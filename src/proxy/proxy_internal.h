@@ -8,6 +8,7 @@ void proxy_request_head(struct exchange *x, bool end);
 void proxy_try_init(struct exchange *x); // before all others
 void proxy_try(struct exchange *x); // chooses an endpoint and sends; answers itself when it cannot
 void proxy_release_upstream(struct exchange *x); // resets a try in flight
+void proxy_note_tried(struct exchange *x);       // px->endpoint is avoided from now on
 void proxy_upstream_ready(struct exchange *x);
 void proxy_upstream_reset(struct exchange *x, enum reset_reason why);
 void proxy_request_data(struct exchange *x, struct chunk c, bool end);

@@ -41,7 +41,7 @@ void proxy_response_head(struct exchange *x, bool end)
         return;
     }
     if (px->route->retry.on && proxy_should_retry_status(x)) {
-        px->avoid = px->endpoint;
+        proxy_note_tried(x);
         proxy_release_upstream(x);
         head_reset(h);
         proxy_schedule_retry(x);

@@ -18,23 +18,42 @@ static bool dead_pooled_connection(struct exchange *x, enum reset_reason why)
            http_method_idempotent(x->request.method);
 }
 
+// One of the route's retries is taken for what its policy wants tried again; when there were some
+// and they are used up, the response says so (Envoy's URX).
+static bool take_retry(struct exchange *x)
+{
+    struct proxy_exchange *px = proxy_of(x);
+    if (px->retries_left == 0) {
+        if (px->route->retry.attempts > 0)
+            x->response_flags |= FLAG_RETRY_LIMIT;
+        return false;
+    }
+    px->retries_left--;
+    return true;
+}
+
+// A reset would become a 5xx, so who wants those tried again means resets too, as in Envoy; a limit
+// of ours that was hit is never tried again.
+static bool reset_wanted(const struct retry_policy *p, enum reset_reason why)
+{
+    if (why == RESET_OVERFLOW || why == RESET_LOCAL)
+        return false;
+    if (p->on & (RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET))
+        return true;
+    return (why == RESET_CONNECT || why == RESET_CONNECT_TIMEOUT) &&
+           (p->on & RETRY_CONNECT_FAILURE);
+}
+
 bool proxy_should_retry_reset(struct exchange *x, enum reset_reason why)
 {
     struct proxy_exchange *px = proxy_of(x);
-    uint32_t on = px->route->retry.on;
-    bool wanted = false;
     if (dead_pooled_connection(x, why)) {
-        px->pool_retried = true;
-        px->avoid = NULL;
+        px->pool_retried = px->fresh = true;
         return true;
     }
-    if (why == RESET_CONNECT || why == RESET_CONNECT_TIMEOUT)
-        wanted = on & (RETRY_CONNECT_FAILURE | RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET);
-    else if (why == RESET_REMOTE)
-        wanted = on & (RETRY_5XX | RETRY_RESET);
-    if (!wanted || px->retries_left == 0 || !replayable(x))
+    if (!reset_wanted(&px->route->retry, why) || !replayable(x) || !take_retry(x))
         return false;
-    px->retries_left--;
+    proxy_note_tried(x);
     return true;
 }
 
@@ -57,12 +76,7 @@ bool proxy_should_retry_status(struct exchange *x)
     struct proxy_exchange *px = proxy_of(x);
     if (!replayable(x) || !status_wanted(&px->route->retry, x->response.status))
         return false;
-    if (px->retries_left == 0) { // the response goes to the client, marked as Envoy marks it
-        x->response_flags |= FLAG_RETRY_LIMIT;
-        return false;
-    }
-    px->retries_left--;
-    return true;
+    return take_retry(x);
 }
 
 // Envoy's full-jitter exponential backoff: a random time below base * 2^(n-1), at most 10 bases.
@@ -75,7 +89,7 @@ void proxy_schedule_retry(struct exchange *x)
     if (bound > 10 * base)
         bound = 10 * base;
     worker_count(x->worker, upstream_rq_retry);
-    uint64_t wait = px->pool_retried ? 0 : rng_next(&x->worker->rng) % bound;
+    uint64_t wait = px->fresh ? 0 : rng_next(&x->worker->rng) % bound;
     timer_arm(&x->worker->timers, &px->backoff, x->worker->now_ns + wait);
 }
 
@@ -93,21 +107,22 @@ static void on_backoff(struct timer *t, uint64_t now_ns)
     proxy_try(exchange_of(px));
 }
 
-static void time_out(struct exchange *x)
+static void time_out(struct exchange *x, const char *details)
 {
-    worker_count(x->worker, upstream_rq_timeout);
     if (x->response_started) {
         x->response_flags |= FLAG_TIMEOUT;
         x->down->ops->reset(x->down, RESET_LOCAL);
         return;
     }
-    proxy_reply(x, 504, SLICE("upstream request timeout"), FLAG_TIMEOUT, "response_timeout");
+    proxy_reply(x, 504, SLICE("upstream request timeout"), FLAG_TIMEOUT, details);
 }
 
 static void on_route_timeout(struct timer *t, uint64_t now_ns)
 {
     (void)now_ns;
-    time_out(exchange_of(container_of(t, struct proxy_exchange, route_timeout)));
+    struct exchange *x = exchange_of(container_of(t, struct proxy_exchange, route_timeout));
+    worker_count(x->worker, upstream_rq_timeout);
+    time_out(x, "response_timeout");
 }
 
 static void on_try_timeout(struct timer *t, uint64_t now_ns)
@@ -115,15 +130,15 @@ static void on_try_timeout(struct timer *t, uint64_t now_ns)
     struct proxy_exchange *px = container_of(t, struct proxy_exchange, try_timeout);
     struct exchange *x = exchange_of(px);
     (void)now_ns;
+    worker_count(x->worker, upstream_rq_per_try_timeout);
     bool wanted = px->route->retry.on & (RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET);
-    if (!x->response_started && wanted && px->retries_left > 0 && replayable(x)) {
-        px->retries_left--;
-        px->avoid = px->endpoint;
+    if (wanted && replayable(x) && take_retry(x)) {
+        proxy_note_tried(x);
         proxy_release_upstream(x);
         proxy_schedule_retry(x);
         return;
     }
-    time_out(x);
+    time_out(x, "upstream_per_try_timeout");
 }
 
 void proxy_timers_init(struct exchange *x)

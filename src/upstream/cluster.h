@@ -47,10 +47,10 @@ void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg
 void cluster_retire(
     struct upstream_cluster *c); // closes idle connections; freed with the last one in use
 
-// By the cluster's policy; `avoid` is an endpoint already tried (may be NULL), taken only if there
-// is no other. NULL when there is none.
+// By the cluster's policy; one of `avoid`, endpoints tried already, is taken only if a few draws
+// find no other. NULL when there is none.
 struct endpoint *cluster_choose(struct upstream_cluster *c, struct rng *rng,
-                                const struct endpoint *avoid);
+                                const struct endpoint *const *avoid, uint32_t avoid_count);
 
 void endpoint_begin(struct endpoint *e); // an exchange is using it: active, refs
 void endpoint_end(struct endpoint *e);

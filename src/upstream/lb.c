@@ -53,16 +53,24 @@ static struct endpoint *pick(struct upstream_cluster *c, struct rng *rng)
     }
 }
 
+static bool is_one_of(const struct endpoint *e, const struct endpoint *const *list, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i] == e)
+            return true;
+    return false;
+}
+
 struct endpoint *cluster_choose(struct upstream_cluster *c, struct rng *rng,
-                                const struct endpoint *avoid)
+                                const struct endpoint *const *avoid, uint32_t avoid_count)
 {
     if (c->endpoint_count == 0)
         return NULL;
     if (c->endpoint_count == 1)
         return c->endpoints[0];
     struct endpoint *e = pick(c, rng);
-    // Envoy's host selection retry: a few more draws for another endpoint than the last one.
-    for (int tries = 0; e == avoid && tries < 5; tries++)
+    // Envoy's host selection retry: a few more draws for another endpoint than those tried.
+    for (int tries = 0; tries < 5 && is_one_of(e, avoid, avoid_count); tries++)
         e = pick(c, rng);
     return e;
 }

@@ -26,13 +26,19 @@ static struct upstream_cluster *make(enum lb_policy policy, const uint32_t weigh
     return cluster_create(&pool, &cfg);
 }
 
-static void draw(struct upstream_cluster *c, const struct endpoint *avoid, uint32_t counts[N])
+static void draw_but(struct upstream_cluster *c, const struct endpoint *const *avoid, uint32_t n,
+                     uint32_t counts[N])
 {
     memset(counts, 0, N * sizeof(counts[0]));
     for (int i = 0; i < DRAWS; i++) {
-        struct endpoint *e = cluster_choose(c, &worker.rng, avoid);
+        struct endpoint *e = cluster_choose(c, &worker.rng, avoid, n);
         counts[addr_port(&e->addr) - 9000]++;
     }
+}
+
+static void draw(struct upstream_cluster *c, uint32_t counts[N])
+{
+    draw_but(c, NULL, 0, counts);
 }
 
 TEST(lb_random_keeps_weights)
@@ -40,7 +46,7 @@ TEST(lb_random_keeps_weights)
     const uint32_t weights[N] = {1, 2, 3, 4};
     uint32_t counts[N];
     struct upstream_cluster *c = make(LB_POLICY_RANDOM, weights);
-    draw(c, NULL, counts);
+    draw(c, counts);
     for (uint32_t i = 0; i < N; i++) // six standard deviations
         EXPECT(counts[i] > DRAWS / 10 * weights[i] - 600 &&
                counts[i] < DRAWS / 10 * weights[i] + 600);
@@ -52,7 +58,7 @@ TEST(lb_weights_may_add_up_to_more_than_32_bits)
     const uint32_t weights[N] = {1u << 31, 1u << 31, 1u << 31, 1u << 31};
     uint32_t counts[N];
     struct upstream_cluster *c = make(LB_POLICY_RANDOM, weights);
-    draw(c, NULL, counts);
+    draw(c, counts);
     for (uint32_t i = 0; i < N; i++) // six standard deviations
         EXPECT(counts[i] > DRAWS / 4 - 520 && counts[i] < DRAWS / 4 + 520);
     cluster_retire(c);
@@ -63,7 +69,7 @@ TEST(lb_round_robin_is_even)
     const uint32_t weights[N] = {1, 1, 1, 1};
     uint32_t counts[N];
     struct upstream_cluster *c = make(LB_POLICY_ROUND_ROBIN, weights);
-    draw(c, NULL, counts);
+    draw(c, counts);
     for (int i = 0; i < N; i++)
         EXPECT_EQ(counts[i], DRAWS / N);
     cluster_retire(c);
@@ -75,7 +81,7 @@ TEST(lb_least_request_keeps_weights_when_nothing_is_busy)
     const uint32_t weights[N] = {1, 2, 3, 4};
     uint32_t counts[N];
     struct upstream_cluster *c = make(LB_POLICY_LEAST_REQUEST, weights);
-    draw(c, NULL, counts);
+    draw(c, counts);
     for (uint32_t i = 0; i < N; i++) // six standard deviations
         EXPECT(counts[i] > DRAWS / 10 * weights[i] - 600 &&
                counts[i] < DRAWS / 10 * weights[i] + 600);
@@ -89,7 +95,7 @@ TEST(lb_least_request_measures_load_against_weight)
     c->endpoints[0]->active = c->endpoints[1]->active = 1;
     c->endpoints[2]->active = c->endpoints[3]->active = 4; // half as busy for their weight
     uint32_t counts[N];
-    draw(c, NULL, counts);
+    draw(c, counts);
     EXPECT(counts[0] + counts[1] < DRAWS / 50); // both draws: (2 / 18)^2
     cluster_retire(c);
 }
@@ -100,7 +106,7 @@ TEST(lb_least_request_avoids_the_busy_one)
     uint32_t counts[N];
     struct upstream_cluster *c = make(LB_POLICY_LEAST_REQUEST, weights);
     c->endpoints[2]->active = 100;
-    draw(c, NULL, counts);
+    draw(c, counts);
     EXPECT(counts[2] < DRAWS / 10); // only when both choices fall on it: a sixteenth
     EXPECT(counts[0] > DRAWS / 5);
     cluster_retire(c);
@@ -111,8 +117,20 @@ TEST(lb_does_not_ask_the_failed_one_again)
     const uint32_t weights[N] = {1, 1, 1, 1};
     uint32_t counts[N];
     struct upstream_cluster *c = make(LB_POLICY_RANDOM, weights);
-    draw(c, c->endpoints[1], counts);
+    const struct endpoint *failed = c->endpoints[1];
+    draw_but(c, &failed, 1, counts);
     EXPECT(counts[1] < DRAWS / 1000);
+    cluster_retire(c);
+}
+
+TEST(lb_asks_none_of_those_that_failed_again)
+{
+    const uint32_t weights[N] = {1, 1, 1, 1};
+    uint32_t counts[N];
+    struct upstream_cluster *c = make(LB_POLICY_ROUND_ROBIN, weights);
+    const struct endpoint *failed[] = {c->endpoints[3], c->endpoints[0], c->endpoints[1]};
+    draw_but(c, failed, 3, counts);
+    EXPECT_EQ(counts[2], DRAWS);
     cluster_retire(c);
 }
 
@@ -124,7 +142,7 @@ TEST(lb_round_robin_goes_on_after_a_reload)
     struct upstream_cluster *c = make(LB_POLICY_ROUND_ROBIN, weights);
     struct cluster_config cfg = *c->cfg;
     for (int i = 0; i < 1000; i++) {
-        counts[addr_port(&cluster_choose(c, &worker.rng, NULL)->addr) - 9000]++;
+        counts[addr_port(&cluster_choose(c, &worker.rng, NULL, 0)->addr) - 9000]++;
         cluster_update(c, &cfg);
     }
     for (uint32_t i = 0; i < N; i++)
@@ -143,7 +161,7 @@ TEST(lb_round_robin_keeps_its_place_when_another_endpoint_comes_or_goes)
     cfgs[1].endpoint_count = N - 1;
     for (uint32_t i = 0; i < 12000; i++) {
         cluster_update(c, &cfgs[i % 2]);
-        uint32_t at = addr_port(&cluster_choose(c, &worker.rng, NULL)->addr) - 9000u;
+        uint32_t at = addr_port(&cluster_choose(c, &worker.rng, NULL, 0)->addr) - 9000u;
         counts[at]++;
         without += at == N - 1;
     }
