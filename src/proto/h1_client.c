@@ -41,6 +41,7 @@ static void on_connect_timeout(struct timer *t, uint64_t now_ns)
     struct h1_client *c = container_of(t, struct h1_client, timer);
     (void)now_ns;
     worker_count(c->tcp->worker, upstream_cx_connect_timeout);
+    worker_count(c->tcp->worker, upstream_cx_connect_fail); // includes these, as in Envoy
     h1_client_fail(c, RESET_CONNECT_TIMEOUT);
 }
 

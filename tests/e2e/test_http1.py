@@ -525,9 +525,11 @@ def failing(module_serve):
     ("silent.test", "connect_timeout", 3, b"retried and the latest reset reason: connection timeout")])
 def test_connect_failures_are_tried_three_times(failing, host, counter, attempts, text):
     before = failing.metric(f"upstream_cx_{counter}"), failing.metric("upstream_rq_retry")
+    failed = failing.metric("upstream_cx_connect_fail")
     response = failing.fetch(host=host, method="POST", body=b"may be sent again: it never was")
     assert (response.status, response.body) == (503, CONNECT_ERROR + text)
     assert failing.metric(f"upstream_cx_{counter}") - before[0] == attempts
+    assert failing.metric("upstream_cx_connect_fail") - failed == attempts  # timed out or not
     assert failing.metric("upstream_rq_retry") - before[1] == attempts - 1
 
 

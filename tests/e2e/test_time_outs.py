@@ -124,6 +124,7 @@ def test_body_that_stops(gateway, upstream, head, part):
             raise
 
     upstream.handler = handler
+    before = gateway.metric("listener_response_flags_total", flag="SI")
     with gateway.client() as client:
         started = time.monotonic()
         client.send(request("/", method="POST", headers=[head]) + part)
@@ -132,6 +133,7 @@ def test_body_that_stops(gateway, upstream, head, part):
         assert (response.status, response.body) == (408, b"Request Timeout")
         client.expect_close()
     assert gone.wait(5)  # nothing that looks like a whole request was left there
+    assert gateway.metric("listener_response_flags_total", flag="SI") == before + 1
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
