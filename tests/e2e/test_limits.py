@@ -198,11 +198,17 @@ def test_idle_connections_take_what_no_upstream_connection_needs(serve, docs, up
 
 # ---- connections to upstreams
 
+def files(gateway):
+    return {int(n) for n in os.listdir(f"/proc/{gateway.pid}/fd")}
+
+
 @contextlib.contextmanager
-def no_more_files(gateway):
-    """As if the limit of open files were reached."""
+def no_more_files(gateway, count):
+    """As if the limit of open files were reached, with so many open: not a connection that asked for
+    a metric too, and is about to be closed."""
     soft, hard = resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE)
-    have = {int(n) for n in os.listdir(f"/proc/{gateway.pid}/fd")}
+    eventually(lambda: len(files(gateway)) == count)
+    have = files(gateway)
     free = min(set(range(len(have) + 1)) - have)  # the limit is the first number that is not given
     resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (free, hard))
     try:
@@ -226,9 +232,10 @@ def two_clusters(serve, upstream):
 
 def test_an_idle_upstream_connection_makes_room_for_another_cluster(two_clusters, upstream):
     gateway = two_clusters
+    count = len(files(gateway)) + 2
     with gateway.client() as client:
         assert client.roundtrip("/app").body == b"app"
-        with no_more_files(gateway):
+        with no_more_files(gateway, count):
             assert client.roundtrip("/other").body == b"other"
             assert upstream.connections[0].ended.wait(5)
             assert client.roundtrip("/app").body == b"app"
@@ -240,12 +247,13 @@ def test_an_idle_upstream_connection_makes_room_for_another_cluster(two_clusters
 def test_no_room_for_an_upstream_connection(two_clusters, upstream, held):
     """None is idle: 503 in Envoy's words and with its flag."""
     gateway = two_clusters
+    count = len(files(gateway)) + 3
     with gateway.client() as busy, gateway.client() as client:
         busy.send(request("/app"))
         client.send(request("/other")[:-2])
         gateway.wait_metric("exchanges_active", 2)
         upstream.wait_requests(1)
-        with no_more_files(gateway):
+        with no_more_files(gateway, count):
             client.send(b"\r\n")
             response = client.response()
         assert response.status == 503
