@@ -22,12 +22,17 @@ void downstream_learn_peer(struct downstream *d, int fd)
     memcpy(d->peer_ip, ip, d->peer_ip_len);
 }
 
-const struct addr *downstream_local(struct downstream *d)
+void downstream_learn_local(struct downstream *d, int fd)
 {
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
-    if (d->tcp && d->local.sa.sa_family == AF_UNSPEC &&
-        ring_getsockname(d->tcp->fd, &ss, &len) == 0)
+    if (ring_getsockname(fd, &ss, &len) == 0)
         take(&d->local, &ss, len);
+}
+
+const struct addr *downstream_local(struct downstream *d)
+{
+    if (d->tcp && d->local.sa.sa_family == AF_UNSPEC)
+        downstream_learn_local(d, d->tcp->fd);
     return &d->local;
 }

@@ -33,5 +33,7 @@ static inline struct slice downstream_ip(const struct downstream *d)
     return (struct slice){d->peer_ip, d->peer_ip_len};
 }
 void downstream_learn_peer(struct downstream *d, int fd);
-// Our own end of it, asked for once, where it is needed (logs, destinationSubnets).
+void downstream_learn_local(struct downstream *d, int fd);
+// Our own end of it, asked for once, where it is needed (logs, destinationSubnets), of an open
+// connection.
 const struct addr *downstream_local(struct downstream *d);

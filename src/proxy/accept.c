@@ -299,6 +299,8 @@ bool proxy_accept(struct proxy_listener *l, int fd)
         worker_count(&l->pw->worker, downstream_cx_overflow);
     } else {
         c->chain = lc->any;
+        if (!c->chain->routes)
+            downstream_learn_local(&c->d, fd); // its rules ask for it before it is open
         start_codec(c);
     }
     tcp_open(c->d.tcp, fd);

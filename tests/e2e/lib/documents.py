@@ -28,6 +28,23 @@ def virtual_service(*http, name="vs", hosts=("*",), gateways=("gw",), namespace=
                      namespace)
 
 
+def l4_gateway(*servers, name="gw", namespace=NAMESPACE):
+    """servers: (number, protocol, hosts, tls or None)."""
+    return _document("networking.istio.io/v1", "Gateway", name,
+                     {"selector": {"istio": "ingressgateway"},
+                      "servers": [{"port": {"number": number, "name": f"p{number}",
+                                            "protocol": protocol}, "hosts": hosts}
+                                  | ({"tls": tls} if tls else {})
+                                  for number, protocol, hosts, tls in servers]}, namespace)
+
+
+def l4_service(kind, *routes, name="vs", hosts=("*",), gateways=("gw",), namespace=NAMESPACE):
+    """A VirtualService with `tcp` or `tls` routes."""
+    return _document("networking.istio.io/v1", "VirtualService", name,
+                     {"hosts": list(hosts), "gateways": list(gateways), kind: list(routes)},
+                     namespace)
+
+
 def destination_rule(host, name="dr", namespace=NAMESPACE, **spec):
     return _document("networking.istio.io/v1", "DestinationRule", name, {"host": host, **spec},
                      namespace)
@@ -71,6 +88,19 @@ def endpoints(*ports, name="app", namespace=NAMESPACE, port_name="http"):
 def backend(*ports, name="app", namespace=NAMESPACE, number=8080):
     """A Service together with its endpoints on loopback."""
     return [service(name, number, namespace), *endpoints(*ports, name=name, namespace=namespace)]
+
+
+def labelled_backend(labels_by_port, name="app", namespace=NAMESPACE, number=8080, port_name="tcp"):
+    """As backend(), each endpoint a Pod with labels of its own."""
+    out = [service(name, number, namespace, port_name)]
+    slices = endpoints(*labels_by_port, name=name, namespace=namespace, port_name=port_name)
+    for (port, labels), item in zip(labels_by_port.items(), slices):
+        pod = f"{name}-{port}"
+        item["endpoints"][0]["targetRef"] = {"kind": "Pod", "name": pod, "namespace": namespace}
+        out += [item, {"apiVersion": "v1", "kind": "Pod",
+                       "metadata": {"name": pod, "namespace": namespace, "labels": labels},
+                       "spec": {"containers": []}, "status": {"phase": "Running"}}]
+    return out
 
 
 def node(targets, namespace="istio-system"):

@@ -1,0 +1,430 @@
+"""TCP relays: which endpoint a connection gets, and that what one side does the other sees."""
+import hashlib
+import random
+import re
+import signal
+import socket
+import threading
+
+import pytest
+
+from lib import documents as d
+from lib import tcp
+from lib.gateway import sluice
+from lib.ports import ReservedPort, SilentPort
+from lib.waiting import eventually, settled
+
+NUMBER = 31400
+MIB = 1 << 20
+
+
+@pytest.fixture
+def backend():
+    """backend(…) as tcp.Backend(…), ended with the test."""
+    made = []
+
+    def make(*args, **kw):
+        made.append(tcp.Backend(*args, **kw))
+        return made[-1]
+    yield make
+    for b in made:
+        b.close()
+
+
+def server(number=NUMBER, hosts=("*",), protocol="TCP", tls=None):
+    return (number, protocol, list(hosts), tls)
+
+
+def to(host="app", **kw):
+    return {"route": [d.to(host, **kw)]}
+
+
+def relay(serve, *ports, rules=(), **kw):
+    """A gateway with one TCP server, and one cluster of these endpoints."""
+    gateway = serve(d.l4_gateway(server()), d.l4_service("tcp", to()), *d.backend(*ports), *rules,
+                    numbers=[NUMBER], **kw)
+    return gateway, gateway.ports[NUMBER]
+
+
+@pytest.fixture
+def joined(serve, backend):
+    """joined() -> (client, upstream): the two ends of one relayed connection."""
+    app = backend()
+    gateway, port = relay(serve, app.port)
+
+    def join():
+        client = tcp.connect(port)
+        client.send(b"?")
+        upstream = app.accept()
+        assert upstream.receive(1) == b"?"
+        return client, upstream
+    join.gateway = gateway
+    return join
+
+
+# ---- which endpoint
+
+def test_weights(serve, backend):
+    apps = {name: backend(tcp.says(name)) for name in ("one", "two", "never")}
+    gateway = serve(
+        d.l4_gateway(server()),
+        d.l4_service("tcp", {"route": [d.to("one", weight=80), d.to("two", weight=20),
+                                       d.to("never", weight=0)]}),
+        *(doc for name, app in apps.items() for doc in d.backend(app.port, name=name)),
+        numbers=[NUMBER])
+    for _ in range(300):
+        with tcp.connect(gateway.ports[NUMBER]) as client:
+            tcp.ask(client)
+    assert apps["never"].connections == 0
+    assert 25 < apps["two"].connections < 105, "of 300 about 60"  # 5 standard deviations
+    assert apps["one"].connections + apps["two"].connections == 300
+
+
+def test_subsets(serve, backend):
+    one, two = backend(tcp.says("one")), backend(tcp.says("two"))
+    gateway = serve(
+        d.l4_gateway(server(1), server(2), server(3)),
+        d.l4_service("tcp", *({"match": [{"port": n}], **to(subset=s)}
+                              for n, s in ((1, "v1"), (2, "v2"), (3, "v3")))),
+        d.destination_rule("app", subsets=[{"name": v, "labels": {"version": v}}
+                                           for v in ("v1", "v2", "v3")]),
+        *d.labelled_backend({one.port: {"app": "app", "version": "v1"},
+                             two.port: {"app": "app", "version": "v2"}}),
+        numbers=[1, 2, 3])
+    for number, word in ((1, b"one"), (2, b"two")):
+        for _ in range(5):
+            with tcp.connect(gateway.ports[number]) as client:
+                assert tcp.ask(client) == word + b" world\n"
+    with tcp.connect(gateway.ports[3]) as client:
+        assert client.ended()
+
+
+def test_match_port(serve, backend):
+    """Each server has its own route; a server that no route is for is not listened on."""
+    one, two = backend(tcp.says("one")), backend(tcp.says("two"))
+    gateway = serve(
+        d.l4_gateway(server(1), server(2), server(3)),
+        d.l4_service("tcp", {"match": [{"port": 1}], **to("one")},
+                     {"match": [{"port": 2}], **to("two")}),
+        *d.backend(one.port, name="one"), *d.backend(two.port, name="two"), numbers=[1, 2, 3])
+    for number, word in ((1, b"one"), (2, b"two")):
+        with tcp.connect(gateway.ports[number]) as client:
+            assert tcp.ask(client) == word + b" world\n"
+    with pytest.raises(ConnectionRefusedError):
+        tcp.connect(gateway.ports[3])
+
+
+def test_destination_subnets(serve, backend):
+    one, two = backend(tcp.says("one")), backend(tcp.says("two"))
+    gateway = serve(
+        d.l4_gateway(server()),
+        d.l4_service("tcp", {"match": [{"destinationSubnets": ["127.0.0.2"]}], **to("one")},
+                     {"match": [{"destinationSubnets": ["10.0.0.0/8", "127.0.1.0/24"]}],
+                      **to("two")}),
+        *d.backend(one.port, name="one"), *d.backend(two.port, name="two"), numbers=[NUMBER])
+    port = gateway.ports[NUMBER]
+    for host, word in (("127.0.0.2", b"one"), ("127.0.1.77", b"two")):
+        with tcp.connect(port, host) as client:
+            assert tcp.ask(client) == word + b" world\n"
+    with tcp.connect(port, "127.0.0.3") as client:
+        assert client.ended()
+    assert gateway.metric("tcp_cx_no_route") == 1
+
+
+def test_unknown_destination(serve):
+    gateway = serve(d.l4_gateway(server()), d.l4_service("tcp", to("nobody")), numbers=[NUMBER])
+    with tcp.connect(gateway.ports[NUMBER]) as client:
+        client.send(b"hello")
+        assert client.ended()
+    gateway.wait_metric("tcp_cx_no_route", 1)
+    gateway.wait_idle()
+
+
+def test_no_endpoint(serve):
+    gateway, port = relay(serve)
+    with tcp.connect(port) as client:
+        assert client.ended()
+    gateway.wait_metric("tcp_cx_total", 1)
+    gateway.wait_metric("tcp_cx_active", 0)
+    gateway.wait_idle()
+
+
+def test_refused_then_the_next_endpoint(serve, backend):
+    app, refuses = backend(tcp.says("one")), ReservedPort()
+    gateway, port = relay(serve, refuses.number, app.port, workers=1)
+    for _ in range(20):
+        with tcp.connect(port) as client:
+            assert tcp.ask(client) == b"one world\n"
+    assert gateway.metric("upstream_cx_connect_fail") > 0
+    refuses.release()
+
+
+def test_all_refuse(serve):
+    refuse = [ReservedPort(), ReservedPort()]
+    gateway, port = relay(serve, *(r.number for r in refuse))
+    with tcp.connect(port) as client:
+        client.send(b"hello")
+        assert client.ended()
+    gateway.wait_idle()
+    for r in refuse:
+        r.release()
+
+
+def test_connect_time_out(serve):
+    """`connectTimeout` of the DestinationRule."""
+    silent = SilentPort()
+    policy = {"connectionPool": {"tcp": {"connectTimeout": "0.3s"}}}
+    gateway, port = relay(serve, silent.number,
+                          rules=[d.destination_rule("app", trafficPolicy=policy)])
+    with tcp.connect(port) as client:
+        assert client.ended()
+    assert gateway.metric("upstream_cx_connect_fail") == 1
+    gateway.wait_idle()
+    silent.release()
+
+
+# ---- what one side does, the other sees
+
+def test_server_speaks_first(serve, backend):
+    app = backend()
+    _, port = relay(serve, app.port)
+    with tcp.connect(port) as client:
+        app.accept().send(b"220 ready\r\n")
+        assert client.receive(11) == b"220 ready\r\n"
+
+
+def test_client_finishes_first(joined):
+    client, upstream = joined()
+    client.send(b"question")
+    client.finish()
+    assert upstream.rest() == b"question"
+    upstream.send(b"answer")
+    assert client.receive(6) == b"answer"
+    upstream.finish()
+    assert client.rest() == b""
+    joined.gateway.wait_idle()
+
+
+def test_upstream_finishes_first(joined):
+    client, upstream = joined()
+    upstream.send(b"bye")
+    upstream.finish()
+    assert client.rest() == b"bye"
+    client.send(b"one more thing")
+    assert upstream.receive(14) == b"one more thing"
+    client.finish()
+    assert upstream.rest() == b""
+    joined.gateway.wait_idle()
+
+
+def test_finished_before_the_upstream_was_there(serve, backend):
+    """Bytes and a FIN that came before the connection to the upstream was made."""
+    app = backend()
+    gateway, port = relay(serve, app.port)
+    with tcp.connect(port) as client:
+        client.send(b"all of it")
+        client.finish()
+        upstream = app.accept()
+        assert upstream.rest() == b"all of it"
+        upstream.send(b"done")
+        upstream.finish()
+        assert client.rest() == b"done"
+    gateway.wait_idle()
+
+
+def test_client_resets(joined):
+    client, upstream = joined()
+    client.reset()
+    assert upstream.was_reset()
+    joined.gateway.wait_idle()
+
+
+def test_upstream_resets(joined):
+    client, upstream = joined()
+    upstream.reset()
+    assert client.was_reset()
+    joined.gateway.wait_idle()
+
+
+def test_reset_after_a_half_close(joined):
+    client, upstream = joined()
+    client.finish()
+    assert upstream.rest() == b""
+    upstream.reset()
+    assert client.was_reset()
+    joined.gateway.wait_idle()
+
+
+# ---- much data
+
+class _Flow:
+    """Sends a stream of random bytes and tells how far it got."""
+
+    def __init__(self, peer, size, seed):
+        self.sent, self.digest = 0, hashlib.sha256()
+        self._peer, self._size, self._random = peer, size, random.Random(seed)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while self.sent < self._size:
+            piece = self._random.randbytes(min(64 * 1024, self._size - self.sent))
+            self.digest.update(piece)
+            view = memoryview(piece)
+            while view:
+                n = self._peer.socket.send(view)
+                self.sent += n
+                view = view[n:]
+        self._peer.finish()
+
+    def join(self):
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+
+def test_much_both_ways_to_slow_readers(serve, backend):
+    """32 MiB each way at once. Neither side reads at first: what the gateway takes in then is
+    bounded, and everything arrives once they read."""
+    size = 32 * MIB
+    app = backend(receive_buffer=64 * 1024)
+    gateway, port = relay(serve, app.port, workers=1)
+    client = tcp.connect(port, receive_buffer=64 * 1024)
+    upstream = app.accept()
+    for peer in (client, upstream):
+        peer.socket.settimeout(60)
+    up, down = _Flow(client, size, 1), _Flow(upstream, size, 2)
+    taken = settled(lambda: (up.sent, down.sent), quiet=0.5, timeout=30)
+    metrics = gateway.metrics()
+    for side in ("downstream", "upstream"):
+        held = metrics.get(f"sluice_{side}_rx_bytes")
+        assert held < 8 * MIB, f"{held} bytes were read of a side whose peer takes nothing"
+    assert max(taken) < size, "a sender was not held back"
+
+    digests = {}
+
+    def read(name, peer):
+        digest = hashlib.sha256()
+        while piece := peer.socket.recv(200_000):
+            digest.update(piece)
+        digests[name] = digest.hexdigest()
+    readers = [threading.Thread(target=read, args=a, daemon=True)
+               for a in (("down", client), ("up", upstream))]
+    for r in readers:
+        r.start()
+    up.join()
+    down.join()
+    for r in readers:
+        r.join(60)
+    assert digests == {"up": up.digest.hexdigest(), "down": down.digest.hexdigest()}
+    client.close()
+    gateway.wait_idle()
+
+
+# ---- reload, drain, the end
+
+def test_connections_stay_across_reloads(serve, backend):
+    one, two = backend(tcp.says("one")), backend(tcp.says("two"))
+    services = [*d.backend(one.port, name="one"), *d.backend(two.port, name="two")]
+    gateway = serve(d.l4_gateway(server()), d.l4_service("tcp", to("one")), *services,
+                    numbers=[NUMBER])
+    port = gateway.ports[NUMBER]
+
+    def answer():
+        with tcp.connect(port) as client:
+            return tcp.ask(client)
+    client = tcp.connect(port)
+    assert tcp.ask(client) == b"one world\n"
+    for host, kept in (("two", services), ("one", services), ("two", services[2:])):
+        gateway.file.write_text(d.text(d.l4_gateway(server()), d.l4_service("tcp", to(host)),
+                                       *kept))
+        eventually(lambda want=host: answer() == want.encode() + b" world\n", 5, f"to {host}")
+        assert tcp.ask(client) == b"one world\n", "though its cluster may be gone"
+    client.close()
+    gateway.wait_idle()
+
+
+@pytest.mark.parametrize("how", ["listener", "process"])
+def test_drain(serve, backend, how):
+    """A relay goes on until the drain time is over, then it is cut off."""
+    app = backend(tcp.says("one"))
+    gateway, port = relay(serve, app.port, args=["--drain-time", "2s"])
+    client = tcp.connect(port)
+    assert tcp.ask(client) == b"one world\n"
+    if how == "process":
+        gateway.signal(signal.SIGTERM)
+        assert gateway.log.wait(r"event=drain", 5)
+    else:
+        gateway.file.write_text(d.text(*d.backend(app.port)))
+
+    def refused():
+        try:
+            tcp.connect(port).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+    eventually(refused, 5, "the listener is closed")
+    assert tcp.ask(client) == b"one world\n"
+    assert client.ended()
+    if how == "process":
+        assert gateway.wait_exit() == 0
+
+
+def test_ended_by_the_process_with_bytes_in_flight(serve, backend):
+    """Nobody reads, and the gateway ends all the same."""
+    app = backend()
+    gateway, port = relay(serve, app.port, args=["--drain-time", "1s"])
+    client = tcp.connect(port)
+    client.send(b"?")
+    app.accept()
+    client.socket.setblocking(False)
+
+    def full():
+        try:
+            client.socket.send(bytes(MIB))
+        except BlockingIOError:
+            return True
+        return False
+    eventually(full)
+    gateway.stop()
+
+
+# ---- TLS that ends here, then `tcp`
+
+def test_terminated_then_tcp(serve, backend, tmp_path):
+    cert, key = tcp.certificate(tmp_path, "app.test")
+    app = backend()
+    tls = {"mode": "SIMPLE", "serverCertificate": str(cert), "privateKey": str(key)}
+    gateway = serve(d.l4_gateway(server(hosts=["app.test"], protocol="TLS", tls=tls)),
+                    d.l4_service("tcp", to()), *d.backend(app.port), numbers=[NUMBER])
+    data = random.Random(3).randbytes(3 * MIB)
+    with tcp.connect_tls(gateway.ports[NUMBER], "app.test", cert) as client:
+        sender = threading.Thread(target=client.send, args=(data,), daemon=True)
+        sender.start()
+        upstream = app.accept()
+        assert upstream.receive(len(data)) == data, "in clear text"
+        sender.join(tcp.TIMEOUT)
+        upstream.send(data)
+        upstream.finish()
+        assert client.receive(len(data)) == data
+        assert client.rest() == b"", "FIN became close_notify"
+    assert upstream.ended()
+    gateway.wait_idle()
+
+
+def test_a_relay_never_answers_by_itself(serve, backend):
+    """What is sent is not looked at: HTTP is bytes like others."""
+    app = backend()
+    _, port = relay(serve, app.port)
+    with tcp.connect(port) as client:
+        client.send(b"GET / HTTP/1.1\r\n\r\n\0\xff")
+        assert app.accept().receive(20) == b"GET / HTTP/1.1\r\n\r\n\0\xff"
+        client.socket.settimeout(0.2)
+        with pytest.raises(socket.timeout):
+            client.receive(1)
+
+
+def test_listed(serve, backend):
+    gateway, port = relay(serve, backend().port)
+    listed = sluice("proxy-config", "listeners", "--admin", gateway.admin)
+    assert re.search(rf"\b{port}\b.*outbound\|8080\|\|app\.default\.svc\.cluster\.local",
+                     listed.stdout), listed.stdout
