@@ -160,16 +160,11 @@ static void release_exchange(struct h1_server *s)
 
 // Responses that the client does not take must not pile up: as long as it owes us that, nothing
 // more of it is served. on_sent goes on.
-static void hold_back(struct h1_server *s)
+static void go_on_or_hold_back(struct h1_server *s)
 {
-    s->held_back = true;
-    tcp_pause(s->tcp);
-}
-
-static void go_on(struct h1_server *s)
-{
-    s->held_back = false;
-    tcp_resume(s->tcp);
+    if (s->tcp->out.bytes >= TCP_HIGH_WATER)
+        h1_server_pause(s, SERVER_PAUSE_UNSENT);
+    h1_server_resume(s, SERVER_PAUSE_HANDLER);
     if (s->next.bytes > 0)
         h1_server_next_request(s);
 }
@@ -181,7 +176,8 @@ void h1_server_finish_if_done(struct h1_server *s)
         return;
     bool complete = s->rx == SERVER_RX_DONE;
     if (!complete && s->keep_alive && s->rx != SERVER_RX_CLOSED) {
-        tcp_resume(s->tcp); // the rest of the request is read and dropped first
+        // The rest of the request is read and dropped first.
+        h1_server_resume(s, SERVER_PAUSE_HANDLER);
         return;
     }
     x->handler->response_sent(x);
@@ -192,10 +188,7 @@ void h1_server_finish_if_done(struct h1_server *s)
         return;
     }
     h1_server_set_rx(s, SERVER_RX_IDLE);
-    if (s->tcp->out.bytes >= TCP_HIGH_WATER)
-        hold_back(s);
-    else
-        go_on(s);
+    go_on_or_hold_back(s);
 }
 
 void h1_server_abort(struct h1_server *s, enum reset_reason why)
@@ -259,10 +252,12 @@ static void on_sent(struct tcp *t)
     struct h1_server *s = server_of_tcp(t);
     if (s->rx == SERVER_RX_CLOSED)
         return;
-    if (s->held_back)
-        go_on(s);
-    else if (s->stream.x && s->tx != SERVER_TX_IDLE)
+    if (s->paused & SERVER_PAUSE_UNSENT) {
+        h1_server_resume(s, SERVER_PAUSE_UNSENT);
+        h1_server_next_request(s);
+    } else if (s->stream.x && s->tx != SERVER_TX_IDLE) {
         s->stream.x->handler->downstream_writable(s->stream.x);
+    }
 }
 
 static void on_closed(struct tcp *t)

@@ -22,6 +22,13 @@ enum h1_server_tx {
     SERVER_TX_TUNNEL,
 };
 
+// Why a client is not read. It is read again when no reason is left.
+enum h1_server_pause {
+    SERVER_PAUSE_NEXT = 1 << 0,    // enough of its requests wait
+    SERVER_PAUSE_UNSENT = 1 << 1,  // it takes too little of its responses: no request begins either
+    SERVER_PAUSE_HANDLER = 1 << 2, // back-pressure on the request's body
+};
+
 struct h1_server {
     struct tcp *tcp;
     struct downstream *down;
@@ -39,9 +46,10 @@ struct h1_server {
     enum h1_server_rx rx;
     enum h1_server_tx tx;
     enum h1_framing tx_framing;
-    bool keep_alive, draining, in_feed, again;
+    uint8_t paused; // enum h1_server_pause
+    bool keep_alive, draining;
+    bool feeding;    // bytes are being fed: what a request that ends inside leaves is fed next
     bool unsent;     // there was output when the timer was last armed
-    bool held_back;  // takes too little of its responses: no request begins, nothing is read
     bool expects;    // the request came with Expect, whatever becomes of the field
     bool empty_line; // one has been skipped before the next request
     bool tx_failed;  // output memory ran out: aborted by the timer, not inside the call that sent
@@ -68,6 +76,8 @@ extern const struct stream_ops h1_server_stream_ops;
 // rx
 void h1_server_on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n);
 void h1_server_next_request(struct h1_server *s); // what waits in `next`, once the exchange is over
+void h1_server_pause(struct h1_server *s, enum h1_server_pause why);
+void h1_server_resume(struct h1_server *s, enum h1_server_pause why);
 // tx
 void h1_server_refuse(struct h1_server *s, enum h1_error error, const char *details);
 // life cycle

@@ -232,16 +232,25 @@ static bool feed_trailers(struct h1_server *s, struct slice *in)
 
 // ---- dispatch
 
-static bool keep_for_later(struct h1_server *s, struct slice *in)
+void h1_server_pause(struct h1_server *s, enum h1_server_pause why)
 {
-    if (!bufq_append(&s->next, *in)) {
+    s->paused |= (uint8_t)why;
+    tcp_pause(s->tcp);
+}
+
+void h1_server_resume(struct h1_server *s, enum h1_server_pause why)
+{
+    s->paused &= (uint8_t)~why;
+    if (!s->paused)
+        tcp_resume(s->tcp);
+}
+
+static void keep_for_later(struct h1_server *s, struct slice in)
+{
+    if (!bufq_append(&s->next, in))
         h1_server_abort(s, RESET_OVERFLOW);
-        return false;
-    }
-    *in = slice_from(*in, in->len);
-    if (s->next.bytes > NEXT_MAX)
-        tcp_pause(s->tcp);
-    return true;
+    else if (s->next.bytes > NEXT_MAX)
+        h1_server_pause(s, SERVER_PAUSE_NEXT);
 }
 
 // RFC 9112 section 2.2: an empty line before a request line, as some clients send one behind a
@@ -259,8 +268,6 @@ static bool feed_one(struct h1_server *s, struct slice *in, uint16_t bid)
 {
     switch (s->rx) {
     case SERVER_RX_IDLE:
-        if (s->held_back || (s->next.bytes > 0 && !s->again))
-            return keep_for_later(s, in);
         skip_empty_line(s, in);
         return in->len == 0 || begin_request(s);
     case SERVER_RX_HEAD:
@@ -270,8 +277,6 @@ static bool feed_one(struct h1_server *s, struct slice *in, uint16_t bid)
                                                 : feed_length(s, in, bid);
     case SERVER_RX_TRAILERS:
         return feed_trailers(s, in);
-    case SERVER_RX_DONE:
-        return keep_for_later(s, in);
     case SERVER_RX_TUNNEL: {
         struct slice all = *in;
         *in = slice_from(*in, in->len);
@@ -283,48 +288,48 @@ static bool feed_one(struct h1_server *s, struct slice *in, uint16_t bid)
     }
 }
 
-static void feed(struct h1_server *s, struct slice in, uint16_t bid)
+static bool takes_more(const struct h1_server *s)
 {
-    while (in.len > 0 && s->rx != SERVER_RX_CLOSED && feed_one(s, &in, bid))
+    return s->rx != SERVER_RX_CLOSED && s->rx != SERVER_RX_DONE &&
+           !(s->paused & SERVER_PAUSE_UNSENT);
+}
+
+static void feed(struct h1_server *s, struct slice *in, uint16_t bid)
+{
+    while (in->len > 0 && takes_more(s) && feed_one(s, in, bid))
         continue;
 }
 
+// Something waits in `next` only while nothing more is taken: what comes then goes behind it.
 void h1_server_on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n)
 {
     struct h1_server *s = server_of_tcp(t);
-    s->in_feed = true;
+    s->feeding = true;
     for (uint32_t i = 0; i < n; i++) {
-        feed(s, data[i], bids[i]);
+        struct slice in = data[i];
+        feed(s, &in, bids[i]);
+        if (in.len > 0 && s->rx != SERVER_RX_CLOSED)
+            keep_for_later(s, in);
         bufring_put(&t->worker->bufs, bids[i]);
     }
-    s->in_feed = false;
-    if (s->again && s->rx == SERVER_RX_IDLE)
-        h1_server_next_request(s);
+    s->feeding = false;
 }
 
-static bool takes_more(const struct h1_server *s)
-{
-    return s->rx != SERVER_RX_CLOSED && s->rx != SERVER_RX_DONE && !s->held_back;
-}
-
-// Serves what waits in `next` piece by piece. Not recursive: an exchange that ends while one is
-// being fed only asks for another round.
+// Not recursive: whoever is feeding goes on by itself when an exchange has ended inside.
 void h1_server_next_request(struct h1_server *s)
 {
-    s->again = true;
-    if (s->in_feed)
+    if (s->feeding)
         return;
-    s->in_feed = true;
+    s->feeding = true;
     while (s->next.bytes > 0 && takes_more(s)) {
         struct iovec iov;
         check(bufq_peek(&s->next, &iov, 1) == 1);
         struct slice in = {iov.iov_base, iov.iov_len};
-        while (in.len > 0 && takes_more(s))
-            if (!feed_one(s, &in, CHUNK_VOLATILE))
-                break;
+        feed(s, &in, CHUNK_VOLATILE);
         if (s->next.bytes > 0) // an abort has cleared it
             bufq_consume(&s->next, iov.iov_len - in.len);
     }
-    s->in_feed = false;
-    s->again = false;
+    s->feeding = false;
+    if (s->next.bytes <= NEXT_MAX)
+        h1_server_resume(s, SERVER_PAUSE_NEXT);
 }

@@ -152,12 +152,12 @@ static void reset(struct stream *st, enum reset_reason why)
 
 static void pause(struct stream *st)
 {
-    tcp_pause(server_of_stream(st)->tcp);
+    h1_server_pause(server_of_stream(st), SERVER_PAUSE_HANDLER);
 }
 
 static void resume(struct stream *st)
 {
-    tcp_resume(server_of_stream(st)->tcp);
+    h1_server_resume(server_of_stream(st), SERVER_PAUSE_HANDLER);
 }
 
 static bool writable(const struct stream *st)

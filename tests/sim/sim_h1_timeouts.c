@@ -24,6 +24,9 @@ static struct {
     uint64_t ended_ns;
     ssize_t end; // 0 or -errno: how it was told
     uint32_t answered, refused, reset;
+    struct exchange *waiting; // for its answer
+    struct timer later;
+    uint32_t chunks; // of output memory, the most that were held
 } g;
 
 #define BODY_BYTES 8192u
@@ -31,12 +34,13 @@ static struct {
 static char body[BODY_BYTES];
 static int deaf;    // the client reads nothing before the end; so many pieces has an answer's body
 static bool tunnel; // is what it is answered, without memory for the answer
+static bool slow;   // each answer comes a millisecond after its request
 
 static void answer(struct exchange *x, bool end)
 {
     if (!end)
         return; // its body never ends
-    g.answered++;
+    g.answered += !g.waiting;
     if (tunnel) {
         g.tcp.chunks.cap = 0;
         x->response.status = 101;
@@ -44,6 +48,12 @@ static void answer(struct exchange *x, bool end)
         x->down->ops->tunnel(x->down);
         return;
     }
+    if (slow && !g.waiting) {
+        g.waiting = x;
+        timer_arm(&g.w.timers, &g.later, g.w.now_ns + NS_PER_MS);
+        return;
+    }
+    g.waiting = NULL;
     x->response.status = 200;
     // As a header operation might set it; it frames nothing.
     (void)!head_add(&x->response, FIELD_CONTENT_LENGTH, SLICE("5"));
@@ -51,6 +61,13 @@ static void answer(struct exchange *x, bool end)
     for (int i = 1; i <= deaf; i++)
         x->down->ops->send_data(x->down, (struct chunk){{body, sizeof(body)}, CHUNK_VOLATILE},
                                 i == deaf);
+}
+
+static void answer_later(struct timer *t, uint64_t now_ns)
+{
+    (void)t;
+    (void)now_ns;
+    answer(g.waiting, true);
 }
 
 static void refused(struct exchange *x)
@@ -91,13 +108,15 @@ static void step(void *arg)
     (void)arg;
     if (g.ended)
         return;
+    if (g.chunks < g.tcp.chunks.in_use)
+        g.chunks = g.tcp.chunks.in_use;
     while (*g.script && sim_now_ns() >= g.at_ns && sim_write(g.fd, g.script, 1) == 1) {
         g.script++;
         g.at_ns += g.every_ns;
     }
     if (deaf && !g.closed)
         return;
-    if (deaf)
+    if (deaf || slow)
         g.got_len = 0;
     ssize_t n = sim_read(g.fd, g.got + g.got_len, sizeof(g.got) - 1 - g.got_len);
     if (n > 0)
@@ -149,6 +168,7 @@ static double run(const char *script, uint64_t every_ns, uint64_t max_ns)
     g.every_ns = every_ns;
     g.at_ns = sim_now_ns();
     uint64_t began = sim_now_ns();
+    timer_init(&g.later, answer_later);
     sim_on_step(step, NULL);
     g.down = (struct downstream){.worker = &g.w, .on_closed = closed};
     g.down.tcp = tcp_create(&g.w, &g.tcp, &no_events, NULL);
@@ -167,7 +187,7 @@ static uint64_t count(enum counter_id id)
 static void tear_down(void)
 {
     deaf = 0;
-    tunnel = false;
+    tunnel = slow = false;
     if (!g.closed)
         g.down.ops->close(&g.down);
     worker_request_stop(&g.w);
@@ -270,5 +290,19 @@ TEST(sim_h1_a_tunnel_whose_101_does_not_fit_ends_at_once)
     EXPECT_EQ(g.got_len, 0);
     EXPECT_EQ(g.reset, 1);
     EXPECT_EQ(count(COUNTER_downstream_rq_rejected_memory), 1);
+    tear_down();
+}
+
+// Reads all it is answered, and asks without end: what waits for its turn waits in the socket.
+TEST(sim_h1_a_client_that_pipelines_without_end_is_not_read_ahead)
+{
+    static const char one[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    static char script[20000 * (sizeof(one) - 1) + 1];
+    for (uint32_t i = 0; i < 20000; i++)
+        memcpy(script + i * (sizeof(one) - 1), one, sizeof(one) - 1);
+    slow = true;
+    (void)run(script, 1, 7200 * NS_PER_S);
+    EXPECT_EQ(g.answered, 20000);
+    EXPECT(g.chunks >= 4 && g.chunks < 28); // 16 KiB, and what one receive brings on top
     tear_down();
 }
