@@ -3,6 +3,7 @@
 // thread.
 #include "config/analysis.h"
 #include "config/names.h"
+#include "config/unserved.h"
 
 // ---- destinations
 
@@ -72,6 +73,19 @@ static void check_destination(struct analysis *a, const struct virtual_service *
                   analysis_key(a, "%.*s+%.*s", SLICE_FMT(d->host), SLICE_FMT(d->subset)));
 }
 
+// What an http route asks of the port that it leads to.
+static void check_http_port(struct analysis *a, const struct virtual_service *vs,
+                            const struct destination *d)
+{
+    const struct host_entry *e = analysis_host(a, host_fqdn(&a->scratch, d->host, vs->meta.ns));
+    for (; e; e = e->next) {
+        if (e->service)
+            unserved_report_service_port(e->service, d->port, a->findings);
+        else
+            unserved_report_entry_port(e->entry, d->port, a->findings);
+    }
+}
+
 static void check_l4_destinations(struct analysis *a, const struct virtual_service *vs,
                                   const struct l4_route *routes, uint32_t count)
 {
@@ -86,8 +100,10 @@ static void check_destinations(struct analysis *a, const struct virtual_service 
     check_l4_destinations(a, vs, vs->tls, vs->tls_count);
     for (uint32_t i = 0; i < vs->http_count; i++) {
         const struct http_route *h = &vs->http[i];
-        for (uint32_t k = 0; k < h->route_count; k++)
+        for (uint32_t k = 0; k < h->route_count; k++) {
             check_destination(a, vs, &h->routes[k].destination, false);
+            check_http_port(a, vs, &h->routes[k].destination);
+        }
         for (uint32_t k = 0; k < h->mirror_count; k++)
             check_destination(a, vs, &h->mirrors[k].destination, true);
     }

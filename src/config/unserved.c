@@ -7,7 +7,16 @@
 #include "config/schema.h"
 #include "config/validate_http.h"
 
-enum scope { IN_SERVER, IN_HTTP_ROUTE, IN_POLICY, IN_RULE, IN_SERVICE_ENTRY, IN_SERVICE, IN_SINK };
+enum scope {
+    IN_SERVER,
+    IN_HTTP_ROUTE,
+    IN_POLICY,
+    IN_RULE,
+    IN_SERVICE_ENTRY,
+    IN_SERVICE,
+    IN_PORT,
+    IN_SINK
+};
 enum action { IGNORED, REFUSED };
 
 static const struct pos nowhere;
@@ -26,6 +35,13 @@ static struct pos protocol_statistics(const void *object)
     bool counted = s->port.protocol == PROTO_MONGO || s->port.protocol == PROTO_MYSQL ||
                    s->port.protocol == PROTO_REDIS;
     return counted ? s->port.protocol_pos : nowhere;
+}
+
+static struct pos http2_server(const void *object)
+{
+    const struct server *s = object;
+    bool http2 = s->port.protocol == PROTO_HTTP2 || s->port.protocol == PROTO_GRPC;
+    return http2 ? s->port.protocol_pos : nowhere;
 }
 
 static struct pos grpc_web(const void *object)
@@ -239,6 +255,19 @@ static struct pos external_name(const void *object)
     return slice_eq(s->type, SLICE("ExternalName")) ? s->meta.pos : nowhere;
 }
 
+struct routed_port { // that http routes lead to
+    enum server_protocol protocol;
+    struct pos pos;
+};
+
+static struct pos http2_port(const void *object)
+{
+    const struct routed_port *p = object;
+    bool http2 =
+        p->protocol == PROTO_HTTP2 || p->protocol == PROTO_GRPC || p->protocol == PROTO_GRPC_WEB;
+    return http2 ? p->pos : nowhere;
+}
+
 static struct pos any_sink(const void *object)
 {
     return ((const struct statsd_sink *)object)->pos;
@@ -256,6 +285,8 @@ static const struct row {
     {IN_SERVER, IGNORED, protocol_statistics, "statistics of the protocol MONGO, MYSQL or REDIS",
      "its connections are relayed as those of TCP"},
     {IN_SERVER, IGNORED, grpc_web, "gRPC-Web translation", "requests are forwarded as they are"},
+    {IN_SERVER, IGNORED, http2_server, "HTTP/2 (protocol HTTP2 or GRPC)",
+     "HTTP/1.1 is served on this port, HTTP/2 is answered 505"},
     {IN_SERVER, IGNORED, default_endpoint, "defaultEndpoint", "it is ignored, as by Istio"},
     {IN_HTTP_ROUTE, REFUSED, cors, "corsPolicy", "this VirtualService is left out"},
     {IN_HTTP_ROUTE, REFUSED, fault, "fault", "this VirtualService is left out"},
@@ -292,6 +323,8 @@ static const struct row {
      "requests for these hosts are answered 503"},
     {IN_SERVICE, IGNORED, external_name, "type: ExternalName",
      "requests for this Service are answered 503"},
+    {IN_PORT, IGNORED, http2_port, "HTTP/2 towards a port named http2 or grpc",
+     "HTTP/1.1 is spoken to it"},
     {IN_SINK, IGNORED, any_sink, "the statsd sink", "no statistics are sent"},
 };
 
@@ -371,6 +404,40 @@ void unserved_report(const struct model *m, struct findings *findings)
         (void)ask(IN_SERVICE, m->services[i], &m->services[i]->meta, findings);
     for (uint32_t i = 0; i < m->statsd_sinks_count; i++)
         (void)ask(IN_SINK, m->statsd_sinks[i], &m->statsd_sinks[i]->meta, findings);
+}
+
+// Named <protocol>[-suffix], or by appProtocol, which goes first.
+static enum server_protocol protocol_of(const struct kube_service_port *p)
+{
+    struct slice name = p->app_protocol.len ? p->app_protocol : p->name;
+    if (slice_eq(name, SLICE("kubernetes.io/h2c")))
+        return PROTO_HTTP2;
+    if (slice_has_prefix_nocase(name, SLICE("grpc-web")))
+        return PROTO_GRPC_WEB;
+    ptrdiff_t dash = slice_find(name, '-');
+    if (dash >= 0)
+        name.len = (size_t)dash;
+    return server_protocol_parse(name);
+}
+
+void unserved_report_service_port(const struct kube_service *s, uint32_t port,
+                                  struct findings *findings)
+{
+    for (uint32_t i = 0; i < s->port_count; i++) {
+        struct routed_port routed = {protocol_of(&s->ports[i]), s->ports[i].pos};
+        if (!port || s->ports[i].port == port)
+            (void)ask(IN_PORT, &routed, &s->meta, findings);
+    }
+}
+
+void unserved_report_entry_port(const struct service_entry *s, uint32_t port,
+                                struct findings *findings)
+{
+    for (uint32_t i = 0; i < s->port_count; i++) {
+        struct routed_port routed = {server_protocol_parse(s->ports[i].protocol), s->ports[i].pos};
+        if (!port || s->ports[i].number == port)
+            (void)ask(IN_PORT, &routed, &s->meta, findings);
+    }
 }
 
 // ---- taking it out

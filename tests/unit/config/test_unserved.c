@@ -7,13 +7,16 @@
 #define SERVER(protocol, more)                                                                \
     HEAD("Gateway", "gw")                                                                     \
     "  servers:\n  - hosts: [a.com]\n    port: {number: 80, name: p, protocol: " protocol "}" \
-                                                                                          "\n" more
-#define FOUND                                                                                   \
-    "---\n" HEAD(                                                                               \
-        "Gateway",                                                                              \
-        "gw") "  servers: [{hosts: [a.com], port: {number: 80, name: p, protocol: HTTP}}]\n"    \
-              "---\napiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {ports: [{name: " \
-              "http, port: 80}]}\n"
+    "\n" more
+#define FOUND_AS(port)                                                                       \
+    "---\n" HEAD(                                                                            \
+        "Gateway",                                                                           \
+        "gw") "  servers: [{hosts: [a.com], port: {number: 80, name: p, protocol: HTTP}}]\n" \
+              "---\napiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {ports: "      \
+              "[{name: " port ", port: 80}]}\n"
+#define FOUND FOUND_AS("http")
+#define TO_PORT(routes, port) \
+    HEAD("VirtualService", "vs") "  hosts: [a.com]\n  gateways: [gw]\n" routes FOUND_AS(port)
 #define VS(routes) HEAD("VirtualService", "vs") "  hosts: [a.com]\n  gateways: [gw]\n" routes FOUND
 #define HTTP(more) VS("  http:\n  - route: [{destination: {host: b}}]\n    " more "\n")
 #define TO_B "route: [{destination: {host: b}}]"
@@ -33,6 +36,7 @@ static const struct row {
     {"a server of protocol UDP", "7:43 error", SERVER("UDP", ""), 0},
     {"statistics of the protocol MONGO, MYSQL or REDIS", "7:43 warning", SERVER("MONGO", ""), 0},
     {"gRPC-Web translation", "7:43 warning", SERVER("GRPC-WEB", ""), 0},
+    {"HTTP/2 (protocol HTTP2 or GRPC)", "7:43 warning", SERVER("GRPC", ""), 0},
     {"defaultEndpoint", "6:5 warning", SERVER("HTTP", "    defaultEndpoint: 127.0.0.1:80\n"), 0},
     {"corsPolicy", "9:17 error", HTTP("corsPolicy: {allowOrigins: [{exact: a}]}"), VIRTUAL_SERVICE_GONE},
     {"fault", "9:12 error", HTTP("fault: {abort: {httpStatus: 500}}"), VIRTUAL_SERVICE_GONE},
@@ -62,6 +66,8 @@ static const struct row {
     {"resolution DNS, DNS_ROUND_ROBIN or DYNAMIC_DNS", "1:1 error", ENTRY("resolution: DNS"), ENTRY_GONE},
     {"type: ExternalName", "1:1 warning",
      "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {type: ExternalName, externalName: c}\n", 0},
+    {"HTTP/2 towards a port named http2 or grpc", "19:16 warning",
+     TO_PORT("  http:\n  - " TO_B "\n", "grpc-api"), 0},
     {"the statsd sink", "9:29 warning",
      HEAD("EnvoyFilter", "ef") "  configPatches:\n  - applyTo: BOOTSTRAP\n    patch:\n      operation: MERGE\n"
      "      value: {stats_sinks: [{name: envoy.stat_sinks.statsd, typed_config: {'@type': "
@@ -132,6 +138,12 @@ TEST(unserved_fields_are_told_where_they_stand)
         check_gone(row, l.m, unserved);
         loaded_fini(&l);
     }
+}
+
+// The gateway's own Service, whose port 80 is named http2 in Istio's charts, leads nowhere.
+TEST(ports_that_no_http_route_leads_to_are_not_told)
+{
+    EXPECT_STR(findings_of(TO_PORT("  http:\n  - directResponse: {status: 200}\n", "http2")), "");
 }
 
 TEST(unserved_servers_keep_their_port)
