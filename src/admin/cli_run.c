@@ -22,6 +22,7 @@ struct run {
     struct watch *watch;
     uint32_t workers;
     int signal_fd;
+    uint32_t errors, warnings; // found by the first load
 };
 
 // What is missing is said as a sentence of its own too, whatever the log level.
@@ -94,11 +95,12 @@ static bool load_first(struct run *r)
     struct findings findings;
     findings_init(&findings);
     enum err e = runtime_load(r->runtime, &findings);
-    findings_sort(&findings);
     findings_print(&findings, stderr);
     if (e != OK)
         fprintf(stderr, "sluice: not started: %u error%s\n", findings.errors,
                 findings.errors == 1 ? "" : "s");
+    r->errors = findings.errors;
+    r->warnings = findings.warnings;
     findings_fini(&findings);
     return e == OK;
 }
@@ -112,9 +114,11 @@ static bool start_admin(struct run *r)
 static int serve(struct run *r)
 {
     const struct snapshot *s = atomic_load(&r->runtime->current);
-    log_info("ready", "workers=%u listeners=%u routes=%u clusters=%u ms=%.1f",
-             r->runtime->worker_count, s->routes.listener_count, s->routes.route_count,
-             s->routes.clusters.count, (double)s->built_ns / 1e6);
+    log_event(control_served_level(r->errors), "ready",
+              "workers=%u listeners=%u routes=%u clusters=%u ms=%.1f errors=%u warnings=%u%s",
+              r->runtime->worker_count, s->routes.listener_count, s->routes.route_count,
+              s->routes.clusters.count, (double)s->built_ns / 1e6, r->errors, r->warnings,
+              control_served_hint(r->errors));
     control_note_nothing_served(s);
     struct control_config cfg = {r->runtime, r->admin,     r->access_log,
                                  r->watch,   r->signal_fd, r->o->drain_time_ns};

@@ -88,6 +88,16 @@ void control_log_findings(const struct findings *f, uint32_t limit)
                  limit, f->errors, f->warnings);
 }
 
+enum log_level control_served_level(uint32_t errors)
+{
+    return errors ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
+}
+
+const char *control_served_hint(uint32_t errors)
+{
+    return errors ? " text=\"in service, but for what the errors above name\"" : "";
+}
+
 static bool disturbed(void *control)
 {
     struct control *c = control;
@@ -117,14 +127,15 @@ static void reload(struct control *c, const char *reason)
         findings_fini(&findings);
         return;
     }
-    findings_sort(&findings);
     control_log_findings(&findings, FINDINGS_LOGGED);
     const struct snapshot *s = atomic_load(&rt->current);
     if (e == OK)
-        log_info("reload",
-                 "reason=%s ms=%.1f generation=%llu listeners=%u routes=%u clusters=%u warnings=%u",
-                 reason, ms, (unsigned long long)s->generation, s->routes.listener_count,
-                 s->routes.route_count, s->routes.clusters.count, findings.warnings);
+        log_event(control_served_level(findings.errors), "reload",
+                  "reason=%s ms=%.1f generation=%llu listeners=%u routes=%u clusters=%u errors=%u "
+                  "warnings=%u%s",
+                  reason, ms, (unsigned long long)s->generation, s->routes.listener_count,
+                  s->routes.route_count, s->routes.clusters.count, findings.errors,
+                  findings.warnings, control_served_hint(findings.errors));
     if (e == OK)
         control_note_nothing_served(s);
     else

@@ -21,6 +21,9 @@ void control_signals(sigset_t *out); // what signal_fd is to report, blocked in 
 int control_run(const struct control_config *cfg);
 // A warning where nothing is listened on; after each load.
 void control_note_nothing_served(const struct snapshot *s);
+// How a line tells of a configuration that went into service, whatever errors were found.
+enum log_level control_served_level(uint32_t errors);
+const char *control_served_hint(uint32_t errors); // " text=…", "" where there is none
 // Findings on standard error as `sluice analyze` prints them, errors first, at most `limit` of
 // them; infos are left out.
 void control_log_findings(const struct findings *f, uint32_t limit);

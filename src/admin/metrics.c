@@ -66,8 +66,11 @@ static void configuration(struct text *out, const struct runtime *rt)
         atomic_load(&rt->reload_failures));
     one(out, "sluice_config_last_reload_timestamp_seconds", "gauge",
         "when the configuration in service was published", atomic_load(&rt->last_reload_unix_s));
-    one(out, "sluice_config_findings", "gauge", "errors, warnings and notices of the last load",
-        atomic_load(&rt->config_findings));
+    describe(out, "sluice_config_findings", "gauge",
+             "what the last load found in the documents, served or refused");
+    for (uint32_t i = 0; i <= SEVERITY_ERROR; i++)
+        text_printf(out, "sluice_config_findings{severity=\"%s\"} %" PRIu64 "\n", severity_names[i],
+                    (uint64_t)atomic_load(&rt->config_findings[i]));
     one(out, "sluice_snapshots_alive", "gauge",
         "configurations in memory, old ones in use included", atomic_load(&rt->snapshots_alive));
     const struct snapshot *s = atomic_load(&rt->current);

@@ -170,7 +170,7 @@ void findings_sort(struct findings *f)
         f->document_errors = f->errors;
 }
 
-static const char *const severity_names[] = {"info", "warning", "error"};
+const char *const severity_names[] = {"info", "warning", "error"};
 
 static void print_position(const struct pos *pos, FILE *out)
 {

@@ -7,6 +7,8 @@
 
 enum severity { SEVERITY_INFO, SEVERITY_WARNING, SEVERITY_ERROR };
 
+extern const char *const severity_names[]; // as printed; by enum severity
+
 struct finding {
     enum severity severity;
     const char *code; // "IST0101", or NULL for Sluice's own

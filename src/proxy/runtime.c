@@ -395,6 +395,13 @@ static void publish(struct runtime *rt, struct snapshot *s)
     tell_all(rt, TASK_WAKE, 0);
 }
 
+static void count_findings(struct runtime *rt, const struct findings *f)
+{
+    atomic_store(&rt->config_findings[SEVERITY_ERROR], f->errors);
+    atomic_store(&rt->config_findings[SEVERITY_WARNING], f->warnings);
+    atomic_store(&rt->config_findings[SEVERITY_INFO], f->count - f->errors - f->warnings);
+}
+
 enum err runtime_load(struct runtime *rt, struct findings *out)
 {
     uint64_t began = clock_monotonic_ns();
@@ -405,7 +412,8 @@ enum err runtime_load(struct runtime *rt, struct findings *out)
         return MORE;
     }
     bool ok = s && prepare_listeners(rt, s, &ns, out);
-    atomic_store(&rt->config_findings, out->count);
+    findings_sort(out);
+    count_findings(rt, out);
     if (ok) {
         number_listeners(rt, s);
         register_stats(rt, s);

@@ -88,8 +88,8 @@ struct runtime {
     struct listener_record **listeners; // index = listener number
     uint32_t listener_count;
     // For listings and metrics: written by the control thread.
-    _Atomic uint64_t reload_successes, reload_failures, last_reload_unix_s, config_findings,
-        snapshots_alive;
+    _Atomic uint64_t reload_successes, reload_failures, last_reload_unix_s, snapshots_alive;
+    _Atomic uint64_t config_findings[SEVERITY_ERROR + 1]; // of the last load, served or refused
     _Atomic bool ready, draining;
     // Client connections open, in all and by listener number: written by the worker that accepts or
     // closes one, with read-modify-write, because the limits are for all workers together.
@@ -104,7 +104,7 @@ struct runtime {
 
 // Allocates workers and starts their threads; no listener yet. ERR_IO with a logged sentence.
 enum err runtime_start(struct runtime *rt, const struct runtime_config *cfg) must_use;
-// Reads the documents, compiles, publishes. ERR_INVALID keeps what was; findings go to `out`. MORE
+// Reads the documents, compiles, publishes. ERR_INVALID keeps what was; `out` is sorted. MORE
 // keeps it too: cfg.disturbed says that the documents were written while they were read.
 enum err runtime_load(struct runtime *rt, struct findings *out) must_use;
 void runtime_reclaim(struct runtime *rt); // frees snapshots nobody reads any more; call regularly

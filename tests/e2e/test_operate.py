@@ -439,6 +439,15 @@ def test_analyze_json(write):
     assert str(path) in text and "error" in text.lower() and str(line) in text
 
 
+def test_ready_tells_of_references_to_nothing(serve, docs):
+    lost = d.virtual_service(d.rule(route=[d.to("missing")]), name="lost", hosts=["shop.test"])
+    for more, line in (([], r"level=info event=ready .* errors=0 warnings=0$"),
+                       ([lost], r"level=warn event=ready .* errors=1 warnings=0 text=")):
+        gateway = serve(*docs, *more)
+        assert gateway.log.wait(line, 1), gateway.log_text()
+        gateway.stop()
+
+
 def test_run_refuses_broken_documents_with_every_error(write):
     path = write(d.gateway(), d.virtual_service(d.rule(), hosts=["bookinfo.*", "x_y.com"]))
     result = sluice("run", "-f", path, "--admin", "127.0.0.1:0", "--status-port", "0", "--metrics-port", "0")

@@ -106,6 +106,20 @@ def test_a_broken_change_keeps_what_was(site):
     assert site.metric("config_reload_failures") == failures + 1
 
 
+def test_a_reference_to_nothing_goes_live_and_is_told(site):
+    lost = d.virtual_service(d.rule(route=[d.to("missing")]), name="lost", hosts=["lost.test"])
+    start, refused = len(site.log.lines), site.metric("config_reload_failures")
+    site.file.write_text(site.original + "---\n" + d.text(lost))
+    assert site.log.wait(r"level=warn event=reload .* errors=1 warnings=0 text=", 5, start), site.log_text()
+    assert site.fetch(host="lost.test").status == 503 and site.says() == "one"
+    assert site.metric("config_findings", severity="error") == 1
+    start = len(site.log.lines)
+    site.file.write_text(site.original)
+    assert site.log.wait(r"level=info event=reload .* errors=0 warnings=0$", 5, start), site.log_text()
+    assert site.metric("config_findings", severity="error") == 0
+    assert site.metric("config_reload_failures") == refused
+
+
 @pytest.mark.parametrize("rubbish", ["hosts: [\n", "\tx: y\n", "kind: [}", "\x00", "---\nkind: Gateway\n"])
 def test_rubbish_keeps_what_was(site, rubbish):
     failures = site.metric("config_reload_failures")
