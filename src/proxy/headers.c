@@ -4,15 +4,6 @@
 #include "proxy/proxy_internal.h"
 #include <stdio.h>
 
-static bool named_by(struct slice options, struct slice name)
-{
-    struct slice part;
-    while (slice_split(&options, ',', &part))
-        if (slice_eq_nocase(slice_trim(part), name))
-            return true;
-    return false;
-}
-
 // "close", "keep-alive" and "upgrade" name no field to drop that the writer would not drop anyway.
 static bool trivial_options(struct slice v)
 {
@@ -37,27 +28,56 @@ static bool stays(const struct field *f)
     }
 }
 
+// The fields of a head by name, so that a Connection with thousands of options costs a look each.
+#define NAME_BUCKETS 256u
+struct by_name {
+    uint8_t first[NAME_BUCKETS], next[HEAD_FIELD_SLOTS]; // field's number + 1; 0 = none
+    bool drop[HEAD_FIELD_SLOTS];
+};
+_Static_assert(HEAD_FIELD_SLOTS < 255, "numbers of fields are bytes");
+
+static void index_names(const struct head *h, struct by_name *n)
+{
+    *n = (struct by_name){0};
+    for (uint32_t i = 0; i < h->field_count; i++) {
+        uint8_t *bucket =
+            &n->first[slice_hash_nocase(field_name(&h->fields[i])) & (NAME_BUCKETS - 1)];
+        n->next[i] = *bucket;
+        *bucket = (uint8_t)(i + 1);
+    }
+}
+
+static void mark_named(const struct head *h, struct by_name *n, struct slice options)
+{
+    struct slice option;
+    while (slice_split(&options, ',', &option)) {
+        option = slice_trim(option);
+        uint32_t at = n->first[slice_hash_nocase(option) & (NAME_BUCKETS - 1)];
+        for (; at; at = n->next[at - 1])
+            if (slice_eq_nocase(option, field_name(&h->fields[at - 1])))
+                n->drop[at - 1] = !stays(&h->fields[at - 1]);
+    }
+}
+
 void proxy_drop_connection_fields(struct head *h)
 {
-    struct slice options[HEAD_MAX_FIELDS];
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < h->field_count && count < HEAD_MAX_FIELDS; i++) {
-        struct field *f = &h->fields[i];
-        if (f->token == FIELD_CONNECTION && !trivial_options(field_value(f)))
-            options[count++] = field_value(f);
-    }
-    if (count == 0)
-        return;
-    uint32_t kept = 0;
+    struct by_name names;
+    bool indexed = false;
     for (uint32_t i = 0; i < h->field_count; i++) {
-        struct field *f = &h->fields[i];
-        bool drop = false;
-        for (uint32_t k = 0; k < count && !drop && !stays(f); k++)
-            drop = named_by(options[k], field_name(f));
-        if (!drop)
-            h->fields[kept++] = *f;
+        const struct field *f = &h->fields[i];
+        if (f->token != FIELD_CONNECTION || trivial_options(field_value(f)))
+            continue;
+        if (!indexed)
+            index_names(h, &names);
+        indexed = true;
+        mark_named(h, &names, field_value(f));
     }
-    h->field_count = kept;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; indexed && i < h->field_count; i++)
+        if (!names.drop[i])
+            h->fields[kept++] = h->fields[i];
+    if (indexed)
+        h->field_count = kept;
 }
 
 // Fields a client may not bring in: they steer Envoy-compatible upstreams or assert an identity.

@@ -54,7 +54,7 @@ static uint32_t copy_values(struct compile *c, const struct label_map *in,
     for (uint32_t i = 0; i < in->count; i++) {
         const struct label *l = &in->items[i];
         if (is_host(l->key) && authority)
-            *authority = keep(c, l->value);
+            *authority = keep_value(c, l->value);
         if (!is_internal(l->key))
             to[n++] = (struct header_value){compile_lower(c->out, l->key), keep_value(c, l->value)};
     }

@@ -1,4 +1,5 @@
 """The gateway as a child process: its documents, its log, its end."""
+import pathlib
 import functools
 import os
 import re
@@ -167,6 +168,11 @@ class Gateway:
 
     def metric(self, name, **labels):
         return self.metrics().get("sluice_" + name, **labels)
+
+    def cpu_seconds(self):
+        """What the gateway's process has spent, in user and in kernel mode."""
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def wait_metric(self, name, value, timeout=5.0):
         """Waits until that counter or gauge has the value."""

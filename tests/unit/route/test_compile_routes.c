@@ -378,7 +378,7 @@ TEST(route_header_value_with_percent_signs)
 {
     struct compiled c;
     compiled_init(&c,
-                  DOCS("  - headers: {request: {set: {a: '100%%', b: '%%%%x', c: '%PROTOCOL%'}}}\n"
+                  DOCS("  - headers: {request: {set: {a: '100%%', b: '%%%%x', c: '%PROTOCOL%', host: 'a%%b.com'}}}\n"
                        "    route: [{destination: {host: one}}]\n"),
                   NULL);
     struct route_request rq = compiled_request("a.com", "/");
@@ -387,6 +387,7 @@ TEST(route_header_value_with_percent_signs)
     EXPECT(slice_eq(r->request.set[0].value, SLICE("100%")));
     EXPECT(slice_eq(r->request.set[1].value, SLICE("%%x")));
     EXPECT(slice_eq(r->request.set[2].value, SLICE("%PROTOCOL%")));
+    EXPECT(slice_eq(r->rewrite_authority, SLICE("a%b.com")));
     EXPECT(compiled_has_finding(&c, "an operator in a header's value (%VAR%) is not served"));
     compiled_fini(&c);
 }
