@@ -10,6 +10,7 @@ static const struct tcp_events client_events, upstream_events;
 
 static struct worker *worker_of(const struct l4_relay *r)
 {
+    check(r->client || r->upstream); // a relay without either is over
     return r->client ? r->client->worker : r->upstream->worker;
 }
 

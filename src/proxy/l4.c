@@ -1,7 +1,6 @@
 // A relayed connection. It owns the relay; of the configuration it keeps nothing but names, so that
 // a connection that lasts for days holds no snapshot. Worker's thread.
 #include "proxy/l4.h"
-#include "core/check.h"
 #include "proto/l4_relay.h"
 #include "proxy/proxy_internal.h"
 

@@ -2,9 +2,7 @@
 // port; one for each server that terminates TLS, by its hosts; for one that passes TLS through, one
 // for each name of its `tls` routes (AUTO_PASSTHROUGH: of its services). Control thread.
 #include "route/compile_chains.h"
-#include "config/names.h"
 #include "route/compile_l4.h"
-#include "route/registry.h"
 #include "route/server_hosts.h"
 
 struct chains { // while a listener's are put together

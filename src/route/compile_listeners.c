@@ -3,7 +3,6 @@
 //
 // Istio's mergeGateways: the first server on a port and bind decides what it speaks; HTTP-family
 // servers that follow are merged into it, a server of another family is skipped.
-#include "config/names.h"
 #include "route/compile_chains.h"
 #include "route/registry.h"
 #include <stdio.h>

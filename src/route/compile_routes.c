@@ -4,7 +4,6 @@
 // A block is made once for a VirtualService and a server number, and is shared by all virtual hosts
 // it reaches; once more for each Gateway only where a match asks for gateways or source labels.
 #include "route/compile_routes.h"
-#include "config/names.h"
 #include "route/compile_action.h"
 #include <stdlib.h>
 
