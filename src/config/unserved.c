@@ -2,6 +2,7 @@
 // asks it. A row says where it looks, what it finds, and whether that is refused or ignored;
 // serving it means deleting the row and its function. Owns nothing. Control thread.
 #include "config/unserved.h"
+#include "config/names.h"
 #include "config/rules.h"
 #include "config/schema.h"
 #include "config/validate_http.h"
