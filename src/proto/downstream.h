@@ -9,7 +9,8 @@ struct downstream;
 
 struct downstream_ops {
     // Ends keep-alive: an idle connection closes after grace_ns, or when it has carried one more
-    // request; a busy one after its responses. True: it closes now.
+    // request; a busy one with the first response whose head can say so, or after a grace behind
+    // the last. True: it closes now.
     bool (*drain)(struct downstream *d, uint64_t grace_ns);
     void (*close)(struct downstream *d); // at once; on_closed follows
 };

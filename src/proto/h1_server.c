@@ -69,7 +69,7 @@ void h1_server_arm(struct h1_server *s, uint64_t timeout_ns)
 static void idle_or_busy(struct h1_server *s)
 {
     bool unsent = tcp_unsent(s->tcp);
-    if (s->draining && s->rx == SERVER_RX_IDLE) { // the grace is over
+    if (s->draining && s->rx == SERVER_RX_IDLE && s->next.bytes == 0) { // the grace is over
         h1_server_close_soon(s);
         return;
     }
@@ -165,6 +165,8 @@ static void go_on_or_hold_back(struct h1_server *s)
     if (s->tcp->out.bytes >= TCP_HIGH_WATER)
         h1_server_pause(s, SERVER_PAUSE_UNSENT);
     h1_server_resume(s, SERVER_PAUSE_HANDLER);
+    if (s->draining) // its head has promised that another request is taken: that one's will tell
+        h1_server_arm(s, H1_SERVER_DRAIN_GRACE_NS);
     if (s->next.bytes > 0)
         h1_server_next_request(s);
 }
@@ -183,7 +185,7 @@ void h1_server_finish_if_done(struct h1_server *s)
     x->handler->response_sent(x);
     release_exchange(s);
     s->tx = SERVER_TX_IDLE;
-    if (!complete || !s->keep_alive || s->draining) {
+    if (!complete || !s->keep_alive) {
         h1_server_close_soon(s);
         return;
     }

@@ -41,7 +41,8 @@ static bool begin_request(struct h1_server *s)
     s->empty_line = false;
     h1_server_set_rx(s, SERVER_RX_HEAD);
     // Left standing where it was between requests, the timer would notice a stall that late.
-    if (s->timer.deadline_ns > w->now_ns + s->cfg->stall_timeout_ns)
+    // So would what is left of the grace of one that is to end cut its response off.
+    if (s->draining || s->timer.deadline_ns > w->now_ns + s->cfg->stall_timeout_ns)
         h1_server_arm(s, s->cfg->stall_timeout_ns);
     return true;
 }

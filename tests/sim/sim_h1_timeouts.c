@@ -18,7 +18,7 @@ static struct {
     int fd;                   // the client's
     const char *script;       // what it still sends
     uint64_t every_ns, at_ns; // one byte so often; when the next one is due
-    char got[1024];
+    char got[20000];
     size_t got_len;
     bool ended;
     uint64_t ended_ns;
@@ -35,6 +35,7 @@ static char body[BODY_BYTES];
 static int deaf;    // the client reads nothing before the end; so many pieces has an answer's body
 static bool tunnel; // is what it is answered, without memory for the answer
 static bool slow;   // each answer comes a millisecond after its request
+static bool drain;  // begins between the head of the first answer and its body
 
 static void answer(struct exchange *x, bool end)
 {
@@ -58,6 +59,8 @@ static void answer(struct exchange *x, bool end)
     // As a header operation might set it; it frames nothing.
     (void)!head_add(&x->response, FIELD_CONTENT_LENGTH, SLICE("5"));
     x->down->ops->send_head(x->down, &x->response, !deaf);
+    if (drain && g.answered == 1)
+        (void)g.down.ops->drain(&g.down, H1_SERVER_DRAIN_GRACE_NS);
     for (int i = 1; i <= deaf; i++)
         x->down->ops->send_data(x->down, (struct chunk){{body, sizeof(body)}, CHUNK_VOLATILE},
                                 i == deaf);
@@ -89,6 +92,14 @@ static void data(struct exchange *x, struct chunk c, bool end)
     chunk_release(x->worker, c);
 }
 
+static uint32_t heads_with(const char *field)
+{
+    uint32_t n = 0;
+    for (const char *p = g.got; (p = strstr(p, field)); p++)
+        n++;
+    return n;
+}
+
 static void nothing(struct exchange *x)
 {
     (void)x;
@@ -114,9 +125,9 @@ static void step(void *arg)
         g.script++;
         g.at_ns += g.every_ns;
     }
-    if (deaf && !g.closed)
+    if (deaf && !drain && !g.closed)
         return;
-    if (deaf || slow)
+    if ((deaf && !drain) || slow)
         g.got_len = 0;
     ssize_t n = sim_read(g.fd, g.got + g.got_len, sizeof(g.got) - 1 - g.got_len);
     if (n > 0)
@@ -149,6 +160,7 @@ static double run(const char *script, uint64_t every_ns, uint64_t max_ns)
     int fd[2];
     log_set_level(LOG_LEVEL_OFF);
     memset(&g, 0, sizeof(g));
+    memset(body, 'b', sizeof(body));
     sim_begin(7);
     sim_faults = (struct sim_faults){0};
     (void)!worker_init(&g.w, &(struct worker_config){.cpu = -1, .recv_buffers = 16});
@@ -187,7 +199,7 @@ static uint64_t count(enum counter_id id)
 static void tear_down(void)
 {
     deaf = 0;
-    tunnel = slow = false;
+    tunnel = slow = drain = false;
     if (!g.closed)
         g.down.ops->close(&g.down);
     worker_request_stop(&g.w);
@@ -304,5 +316,32 @@ TEST(sim_h1_a_client_that_pipelines_without_end_is_not_read_ahead)
     (void)run(script, 1, 7200 * NS_PER_S);
     EXPECT_EQ(g.answered, 20000);
     EXPECT(g.chunks >= 4 && g.chunks < 28); // 16 KiB, and what one receive brings on top
+    tear_down();
+}
+
+// A request may be on its way already: the client was promised, in the head of the response under
+// way, that it is taken.
+TEST(sim_h1_the_request_behind_a_response_under_way_is_served_in_a_drain)
+{
+    deaf = 1;
+    drain = true;
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                   10 * NS_PER_MS, 100 * NS_PER_S);
+    EXPECT_EQ(g.answered, 2);
+    EXPECT_EQ(heads_with("HTTP/1.1 200 "), 2);
+    EXPECT_EQ(heads_with("connection: close\r\n"), 1);
+    EXPECT_EQ(g.got_len > 2 * BODY_BYTES, 1);
+    EXPECT(s < 2);
+    tear_down();
+}
+
+TEST(sim_h1_nothing_behind_a_response_under_way_ends_a_drain_within_a_second)
+{
+    deaf = 1;
+    drain = true;
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 1, 100 * NS_PER_S);
+    EXPECT_EQ(heads_with("HTTP/1.1 200 "), 1);
+    EXPECT_EQ(heads_with("connection: close\r\n"), 0);
+    EXPECT(s >= 1 && s < 2);
     tear_down();
 }
