@@ -233,12 +233,20 @@ void tcp_flushed(struct tcp *t)
     }
 }
 
+void tcp_flush_watch(struct tcp *t)
+{
+    uint64_t at = t->worker->now_ns + TCP_FLUSH_STALL_NS;
+    t->flush_from = t->tx_bytes;
+    timer_arm(&t->worker->timers, &t->linger, at < t->flush_end_ns ? at : t->flush_end_ns);
+}
+
 static void close_after_flush(struct tcp *t)
 {
     t->flags |= TCP_CLOSE_AFTER_FLUSH;
     t->flags &= ~TCP_RECV_PAUSED; // what still comes is dropped
     t->linger_left = TCP_LINGER_BYTES;
-    timer_arm(&t->worker->timers, &t->linger, t->worker->now_ns + TCP_FLUSH_STALL_NS);
+    t->flush_end_ns = t->worker->now_ns + TCP_FLUSH_MAX_NS;
+    tcp_flush_watch(t);
     tcp_recv_arm(t);
     tcp_flush(t);
 }

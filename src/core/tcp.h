@@ -62,6 +62,7 @@ struct tcp {
     uint32_t flags;       // TCP_* below
     uint32_t linger_left; // bytes a lingering close still reads and drops
     struct timer linger;
+    uint64_t flush_from, flush_end_ns; // of tcp_close_flush: tx_bytes at the last look; the limit
 };
 
 #define TCP_CONNECTING (1u << 0)
@@ -120,8 +121,8 @@ static inline bool tcp_unsent(const struct tcp *t)
     return t->out.bytes > 0 || t->wire.bytes > 0;
 }
 // Sends what is queued, then closes: a lingering close (FIN, then reads and drops up to 64 KiB or
-// 1 s, so that the reply is not lost to a RST). Only on_closed follows. A peer that takes
-// nothing for 10 s is cut off, by a reset.
+// 1 s, so that the reply is not lost to a RST). Only on_closed follows. A peer that takes less than
+// 10 KiB in 10 s, or has not taken all after 5 min, is cut off, by a reset.
 void tcp_close_flush(struct tcp *t);
 void tcp_reset(struct tcp *t); // SO_LINGER 0, then close
 

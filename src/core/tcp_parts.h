@@ -6,6 +6,8 @@
 #define TCP_LINGER_BYTES (64u * 1024u)
 #define TCP_LINGER_NS (1 * NS_PER_S)
 #define TCP_FLUSH_STALL_NS (10 * NS_PER_S)
+#define TCP_FLUSH_STALL_BYTES (10u * 1024u)
+#define TCP_FLUSH_MAX_NS (300 * NS_PER_S)
 #define TCP_WIRE_MAX (64u * 1024u) // a filter is not asked for more while this waits to be sent
 
 struct tcp_msg {          // of tcp_pools.msgs
@@ -28,6 +30,7 @@ static inline struct bufq *tcp_sendq(struct tcp *t)
 void tcp_fail(struct tcp *t, int error);
 void tcp_finish_if_idle(struct tcp *t); // may call on_closed: touch t no more
 void tcp_flushed(struct tcp *t);        // the output is empty and no send is in flight
+void tcp_flush_watch(struct tcp *t);    // while a close waits for that: moves its end
 
 void tcp_recv_arm(struct tcp *t); // the only place that arms; does nothing where it must not
 void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid);

@@ -96,8 +96,8 @@ static void sent(struct tcp *t, size_t bytes)
     if (t->out.bytes > TCP_HIGH_WATER) // appended without tcp_flush while the send was in flight
         t->flags |= TCP_ABOVE_HIGH;
     bufq_consume(tcp_sendq(t), bytes);
-    if (t->flags & TCP_CLOSE_AFTER_FLUSH)
-        timer_arm(&t->worker->timers, &t->linger, t->worker->now_ns + TCP_FLUSH_STALL_NS);
+    if ((t->flags & TCP_CLOSE_AFTER_FLUSH) && t->tx_bytes - t->flush_from >= TCP_FLUSH_STALL_BYTES)
+        tcp_flush_watch(t);
     bool owed = drained(t);
     // The owner may have more to say before the FIN or the close that waits for the end.
     if (t->out.bytes > 0 || t->wire.bytes > 0)

@@ -61,9 +61,26 @@ static uint64_t moved(const struct h1_server *s)
 
 void h1_server_arm(struct h1_server *s, uint64_t timeout_ns)
 {
-    s->unsent = tcp_unsent(s->tcp);
+    s->unsent = s->tcp->out.bytes + s->tcp->wire.bytes;
     s->progress = moved(s);
     timer_arm(&s->tcp->worker->timers, &s->timer, s->tcp->worker->now_ns + timeout_ns);
+}
+
+// A client that takes a byte now and then of what is queued for it does not move either. What was
+// queued when the timer was armed is enough to ask for: an end may be short.
+static bool stands_still(const struct h1_server *s)
+{
+    uint64_t enough = s->unsent < H1_SERVER_STALL_BYTES ? s->unsent : H1_SERVER_STALL_BYTES;
+    if (tcp_unsent(s->tcp) != (s->unsent > 0))
+        return false;
+    return moved(s) - s->progress < (s->unsent ? enough : 1);
+}
+
+// Whose stall it is: the client's, unless it has sent all, or was not read.
+static enum h1_error stall_error(const struct h1_server *s)
+{
+    bool ours = s->rx == SERVER_RX_DONE || (s->paused & SERVER_PAUSE_HANDLER);
+    return ours ? H1_GATEWAY_TIMEOUT : H1_TIMEOUT;
 }
 
 static void idle_or_busy(struct h1_server *s)
@@ -73,7 +90,7 @@ static void idle_or_busy(struct h1_server *s)
         h1_server_close_soon(s);
         return;
     }
-    if (moved(s) != s->progress || unsent != s->unsent) { // something happened: look again later
+    if (!stands_still(s)) { // something happened: look again later
         bool quiet = (s->rx == SERVER_RX_IDLE && !unsent) || s->rx == SERVER_RX_TUNNEL;
         h1_server_arm(s, quiet ? s->cfg->idle_timeout_ns : s->cfg->stall_timeout_ns);
         return;
@@ -86,8 +103,7 @@ static void idle_or_busy(struct h1_server *s)
             h1_server_close_soon(s);
     } else if (!s->stream.x->response_started) { // the client can still be told
         s->stream.x->response_flags |= FLAG_STREAM_IDLE;
-        h1_server_refuse(s, s->rx == SERVER_RX_DONE ? H1_GATEWAY_TIMEOUT : H1_TIMEOUT,
-                         "stream_idle_timeout");
+        h1_server_refuse(s, stall_error(s), "stream_idle_timeout");
     } else {
         h1_server_abort(s, RESET_LOCAL);
     }

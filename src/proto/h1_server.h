@@ -10,6 +10,8 @@
 #define H1_SERVER_HEAD_TIMEOUT_NS (30 * NS_PER_S)
 #define H1_SERVER_IDLE_TIMEOUT_NS (3600 * NS_PER_S)
 #define H1_SERVER_STALL_TIMEOUT_NS (300 * NS_PER_S)
+// Of what is queued for it a client takes this much in the stall timeout, or it is cut off.
+#define H1_SERVER_STALL_BYTES (16u * 1024u)
 // How long a connection that is to end waits for a request: one may be on its way already, and a
 // client that is told by its response loses none.
 #define H1_SERVER_DRAIN_GRACE_NS (1 * NS_PER_S)

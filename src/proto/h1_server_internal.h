@@ -42,6 +42,7 @@ struct h1_server {
     struct h1_chunked chunked;
     uint64_t remaining;  // of a body with a length
     uint64_t progress;   // bytes moved when the timer was last armed
+    size_t unsent;       // bytes of output at that time
     uint32_t drain_left; // body bytes still read and dropped after an early response
     enum h1_server_rx rx;
     enum h1_server_tx tx;
@@ -49,7 +50,6 @@ struct h1_server {
     uint8_t paused; // enum h1_server_pause
     bool keep_alive, draining;
     bool feeding;    // bytes are being fed: what a request that ends inside leaves is fed next
-    bool unsent;     // there was output when the timer was last armed
     bool expects;    // the request came with Expect, whatever becomes of the field
     bool empty_line; // one has been skipped before the next request
     bool tx_failed;  // output memory ran out: aborted by the timer, not inside the call that sent

@@ -21,7 +21,7 @@ static struct {
     char got[20000];
     size_t got_len;
     bool ended;
-    uint64_t ended_ns;
+    uint64_t ended_ns, sip_ns;
     ssize_t end; // 0 or -errno: how it was told
     uint32_t answered, refused, reset;
     struct exchange *waiting; // for its answer
@@ -35,12 +35,18 @@ static char body[BODY_BYTES];
 static int deaf;    // the client reads nothing before the end; so many pieces has an answer's body
 static bool tunnel; // is what it is answered, without memory for the answer
 static bool slow;   // each answer comes a millisecond after its request
-static bool drain;  // begins between the head of the first answer and its body
+static bool pause;  // the request's body is not read
+static uint64_t sips_ns;     // the deaf client takes a little so often
+static size_t sip_bytes = 1; // so much
+static bool drain;           // begins between the head of the first answer and its body
 
 static void answer(struct exchange *x, bool end)
 {
-    if (!end)
-        return; // its body never ends
+    if (!end) { // its body never ends
+        if (pause)
+            x->down->ops->pause(x->down);
+        return;
+    }
     g.answered += !g.waiting;
     if (tunnel) {
         g.tcp.chunks.cap = 0;
@@ -125,6 +131,10 @@ static void step(void *arg)
         g.script++;
         g.at_ns += g.every_ns;
     }
+    if (sips_ns && sim_now_ns() >= g.sip_ns) {
+        (void)sim_read(g.fd, g.got, sip_bytes);
+        g.sip_ns = sim_now_ns() + sips_ns;
+    }
     if (deaf && !drain && !g.closed)
         return;
     if ((deaf && !drain) || slow)
@@ -199,7 +209,9 @@ static uint64_t count(enum counter_id id)
 static void tear_down(void)
 {
     deaf = 0;
-    tunnel = slow = drain = false;
+    tunnel = slow = drain = pause = false;
+    sips_ns = 0;
+    sip_bytes = 1;
     if (!g.closed)
         g.down.ops->close(&g.down);
     worker_request_stop(&g.w);
@@ -343,5 +355,46 @@ TEST(sim_h1_nothing_behind_a_response_under_way_ends_a_drain_within_a_second)
     EXPECT_EQ(heads_with("HTTP/1.1 200 "), 1);
     EXPECT_EQ(heads_with("connection: close\r\n"), 0);
     EXPECT(s >= 1 && s < 2);
+    tear_down();
+}
+
+TEST(sim_h1_a_body_that_its_upstream_does_not_take_is_no_stall_of_the_client)
+{
+    pause = true;
+    double s =
+        run("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n12", 1, 7200 * NS_PER_S);
+    EXPECT(s >= 300 && s < 700);
+    EXPECT(strncmp(g.got, "HTTP/1.1 504 ", 13) == 0);
+    tear_down();
+}
+
+TEST(sim_h1_a_response_taken_by_the_byte_is_cut_off)
+{
+    deaf = 40;
+    sips_ns = 50 * NS_PER_S;
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 1, 7200 * NS_PER_S);
+    EXPECT(s >= 300 && s < 1000);
+    EXPECT_EQ(count(COUNTER_downstream_cx_idle_timeout), 1);
+    tear_down();
+}
+
+TEST(sim_h1_a_last_response_taken_by_the_byte_is_cut_off)
+{
+    deaf = 40;
+    sips_ns = 9 * NS_PER_S;
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 1, 7200 * NS_PER_S);
+    EXPECT(s >= 10 && s < 30);
+    EXPECT_EQ(g.end, -ECONNRESET);
+    tear_down();
+}
+
+TEST(sim_h1_a_last_response_has_5_minutes_in_all)
+{
+    deaf = 100;
+    sips_ns = 9 * NS_PER_S;
+    sip_bytes = 12000;
+    double s = run("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 1, 7200 * NS_PER_S);
+    EXPECT(s >= 300 && s < 302);
+    EXPECT_EQ(g.end, -ECONNRESET);
     tear_down();
 }
