@@ -56,7 +56,8 @@ struct proxy_worker { // what proxy/ keeps for each worker
     const struct snapshot *adopted;     // the snapshot that `clusters` and `listeners` belong to
     struct upstream_cluster **clusters; // by cluster index of `adopted`, filled on first use
     struct map clusters_by_name;        // all of this worker
-    struct list_node listeners;         // struct proxy_listener
+    struct map departed; // by name: of no snapshot any more, for what is served by one of before
+    struct list_node listeners; // struct proxy_listener
     bool draining, stopping;
     enum shed shed;
     _Atomic uint64_t reserve_bytes; // free in this worker's pools, where memory is limited

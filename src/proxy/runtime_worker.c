@@ -21,6 +21,18 @@ static struct upstream_cluster *make_cluster(struct proxy_worker *pw,
     return c;
 }
 
+// A listener that has gone may have taken its Services along, and still serves what is on its way.
+static struct upstream_cluster *departed_cluster(struct proxy_worker *pw,
+                                                 const struct cluster_config *cfg)
+{
+    struct upstream_cluster *c = map_get(&pw->departed, cfg->name);
+    if (!c) {
+        c = cluster_create(&pw->upstreams, cfg);
+        check(!map_put(&pw->departed, c->name, c));
+    }
+    return c;
+}
+
 struct upstream_cluster *proxy_worker_cluster(struct proxy_worker *pw, const struct snapshot *s,
                                               const struct cluster_config *cfg)
 {
@@ -34,8 +46,17 @@ struct upstream_cluster *proxy_worker_cluster(struct proxy_worker *pw, const str
     struct upstream_cluster *c = map_get(&pw->clusters_by_name, cfg->name);
     if (c)
         return c;
-    cfg = map_get(&pw->adopted->routes.clusters.by_name, cfg->name);
-    return cfg ? proxy_worker_cluster(pw, pw->adopted, cfg) : NULL;
+    const struct cluster_config *now = map_get(&pw->adopted->routes.clusters.by_name, cfg->name);
+    return now ? proxy_worker_cluster(pw, pw->adopted, now) : departed_cluster(pw, cfg);
+}
+
+static void retire_all(struct map *clusters)
+{
+    struct map_entry *e;
+    for (uint32_t i = 0; map_next(clusters, &i, &e);)
+        cluster_retire(e->value);
+    map_fini(clusters);
+    map_init(clusters, NULL, 16);
 }
 
 // The clusters in use move to the new snapshot or are retired; the others are made when needed.
@@ -57,6 +78,7 @@ static void adopt_clusters(struct proxy_worker *pw, const struct snapshot *s)
     }
     map_fini(&pw->clusters_by_name);
     pw->clusters_by_name = kept;
+    retire_all(&pw->departed); // who still needs one makes it anew
 }
 
 static bool has_listener(const struct snapshot *s, uint32_t id)
@@ -294,11 +316,8 @@ bool runtime_worker_on_stop(struct worker *w)
         close_listeners(pw);
         proxy_conns_close(pw, NULL);
         h1_client_close_ending(&pw->clients);
-        struct map_entry *e;
-        for (uint32_t i = 0; map_next(&pw->clusters_by_name, &i, &e);)
-            cluster_retire(e->value);
-        map_fini(&pw->clusters_by_name);
-        map_init(&pw->clusters_by_name, NULL, 16);
+        retire_all(&pw->clusters_by_name);
+        retire_all(&pw->departed);
     }
     return list_empty(&pw->all_conns) && list_empty(&pw->listeners) &&
            pw->clients.conns.in_use == 0;
@@ -323,6 +342,7 @@ static void free_worker(struct proxy_worker *pw)
 {
     free(pw->clusters);
     map_fini(&pw->clusters_by_name);
+    map_fini(&pw->departed);
     tls_pools_fini(&pw->tls);
     proxy_l4_pools_fini(pw);
     proxy_accept_pools_fini(pw);
@@ -347,6 +367,7 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     pw->runtime = rt;
     list_init(&pw->listeners);
     map_init(&pw->clusters_by_name, NULL, 64);
+    map_init(&pw->departed, NULL, 16);
     tcp_pools_init(&pw->tcp, max + MAX_CLIENT_CONNECTIONS, MAX_OUTPUT_CHUNKS);
     exchange_pools_init(&pw->exchanges, max);
     h1_server_pools_init(&pw->servers, max, &pw->tcp, &pw->exchanges);

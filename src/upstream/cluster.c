@@ -191,7 +191,7 @@ void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg
     free(c->endpoints);
     c->endpoints = next;
     c->endpoint_count = cfg->endpoint_count;
-    c->cfg = cfg;
+    c->lb = cfg->lb;
     c->idle_timeout_ns = cfg->idle_timeout_ns;
     c->connect_timeout_ns = cfg->connect_timeout_ns;
     c->max_requests_per_connection = cfg->max_requests_per_connection;
@@ -202,7 +202,6 @@ void cluster_retire(struct upstream_cluster *c)
     for (uint32_t i = 0; i < c->endpoint_count; i++)
         endpoint_retire(c->endpoints[i]);
     c->endpoint_count = 0;
-    c->cfg = NULL;
     cluster_put(c);
 }
 

@@ -25,10 +25,10 @@ struct endpoint {
 
 struct upstream_cluster {
     struct conn_pool *pool;
-    const struct cluster_config *cfg; // of the newest snapshot this worker has adopted
-    struct slice name;                // own copy
+    struct slice name; // own copy, as is what follows: connections outlive snapshots
     uint64_t settings_hash;
-    uint64_t idle_timeout_ns, connect_timeout_ns; // copied: connections outlive snapshots
+    enum lb_policy lb;
+    uint64_t idle_timeout_ns, connect_timeout_ns;
     uint32_t max_requests_per_connection;
     struct endpoint **endpoints;
     uint32_t endpoint_count;

@@ -43,7 +43,7 @@ static struct endpoint *least_request(const struct upstream_cluster *c, struct r
 
 static struct endpoint *pick(struct upstream_cluster *c, struct rng *rng)
 {
-    switch (c->cfg->lb) {
+    switch (c->lb) {
     case LB_POLICY_ROUND_ROBIN:
         return round_robin(c);
     case LB_POLICY_RANDOM:

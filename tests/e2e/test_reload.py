@@ -356,6 +356,32 @@ def test_a_removed_listener_keeps_its_routes_and_drains(serve, upstream):
     gateway.wait_idle()
 
 
+def test_a_removed_listener_takes_its_services_along(serve, upstream):
+    """One application's documents go together; what is on its way to it is answered all the same."""
+    upstream.handler = lambda c, _: c.send(reply(b"theirs"))
+    kept = [d.gateway(), saying("one")]
+    gateway = serve(*kept, d.gateway(name="gw2", number=81),
+                    d.virtual_service(d.rule(), name="vs2", gateways=("gw2",)), *d.backend(upstream.port),
+                    numbers=(80, 81), workers=1)
+    with Client(gateway.ports[81]) as client:
+        assert client.roundtrip("/").body == b"theirs"
+        client.send(request("/")[:-2])
+        gateway.wait_metric("exchanges_active", 1)
+        start = len(gateway.log.lines)
+        gateway.file.write_text(d.text(*kept))
+        assert gateway.log.wait("event=listener_closed", 5, start)
+        client.send(b"\r\n")
+        response = client.response()
+        assert (response.status, response.body) == (200, b"theirs")
+        client.expect_close()
+    gateway.wait_metric("snapshots_alive", 1)
+    gateway.wait_idle()
+    start = len(gateway.log.lines)
+    gateway.file.write_text(d.text(*kept, saying("two", host="two.test")))
+    assert gateway.log.wait("event=reload", 5, start)
+    gateway.wait_metric("upstream_cx_active", 0)
+
+
 def test_the_drain_time_of_a_removed_listener_ends(serve, upstream):
     """What is still under way on it then is cut off, as Envoy does."""
     held = threading.Event()

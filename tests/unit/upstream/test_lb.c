@@ -12,18 +12,19 @@ static struct endpoint_config endpoints[N];
 static struct worker worker;
 static struct conn_pool pool;
 
+static struct cluster_config made; // what the last one was made of
+
 static struct upstream_cluster *make(enum lb_policy policy, const uint32_t weights[N])
 {
-    static struct cluster_config cfg;
     rng_init(&worker.rng, 42);
     conn_pool_init(&pool, &worker, NULL);
     for (int i = 0; i < N; i++) {
         (void)!addr_parse(SLICE("127.0.0.1"), (uint16_t)(9000 + i), &endpoints[i].addr);
         endpoints[i].weight = weights[i];
     }
-    cfg = (struct cluster_config){
+    made = (struct cluster_config){
         .name = SLICE("c"), .endpoints = endpoints, .endpoint_count = N, .lb = policy};
-    return cluster_create(&pool, &cfg);
+    return cluster_create(&pool, &made);
 }
 
 static void draw_but(struct upstream_cluster *c, const struct endpoint *const *avoid, uint32_t n,
@@ -140,7 +141,7 @@ TEST(lb_round_robin_goes_on_after_a_reload)
     const uint32_t weights[N] = {7, 1, 1, 1};
     uint32_t counts[N] = {0};
     struct upstream_cluster *c = make(LB_POLICY_ROUND_ROBIN, weights);
-    struct cluster_config cfg = *c->cfg;
+    struct cluster_config cfg = made;
     for (int i = 0; i < 1000; i++) {
         counts[addr_port(&cluster_choose(c, &worker.rng, NULL, 0)->addr) - 9000]++;
         cluster_update(c, &cfg);
@@ -157,7 +158,7 @@ TEST(lb_round_robin_keeps_its_place_when_another_endpoint_comes_or_goes)
     uint32_t counts[N] = {0}, without = 0;
     struct upstream_cluster *c = make(LB_POLICY_ROUND_ROBIN, weights);
     static struct cluster_config cfgs[2];
-    cfgs[0] = cfgs[1] = *c->cfg;
+    cfgs[0] = cfgs[1] = made;
     cfgs[1].endpoint_count = N - 1;
     for (uint32_t i = 0; i < 12000; i++) {
         cluster_update(c, &cfgs[i % 2]);
