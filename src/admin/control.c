@@ -113,6 +113,17 @@ void control_note_nothing_served(const struct snapshot *s)
                                    "node: no client is served\"");
 }
 
+// The files that the configuration in service names for TLS. Those that are new to the watch may
+// have changed between being read and being watched.
+static void follow_tls_files(struct control *c)
+{
+    const struct snapshot *s = atomic_load(&c->cfg.runtime->current);
+    if (!s || !watch_follow(c->cfg.watch, tls_store_files(s->tls), tls_store_file_count(s->tls)))
+        return;
+    if (tls_store_files_changed(s->tls))
+        watch_mark(c->cfg.watch, now_ms());
+}
+
 static void reload(struct control *c, const char *reason)
 {
     struct runtime *rt = c->cfg.runtime;
@@ -136,12 +147,14 @@ static void reload(struct control *c, const char *reason)
                   reason, ms, (unsigned long long)s->generation, s->routes.listener_count,
                   s->routes.route_count, s->routes.clusters.count, findings.errors,
                   findings.warnings, control_served_hint(findings.errors));
-    if (e == OK)
+    if (e == OK) {
+        follow_tls_files(c);
         control_note_nothing_served(s);
-    else
+    } else {
         log_error("reload_refused",
                   "reason=%s ms=%.1f errors=%u text=\"the configuration in service is kept\"",
                   reason, ms, findings.errors);
+    }
     findings_fini(&findings);
 }
 
@@ -240,6 +253,7 @@ int control_run(const struct control_config *cfg)
 {
     struct control c = {.cfg = *cfg};
     note_watch_mode(&c);
+    follow_tls_files(&c);
     cfg->runtime->cfg.disturbed = disturbed;
     cfg->runtime->cfg.disturbed_arg = &c;
     while (!c.ended) {

@@ -6,6 +6,7 @@
 // folder that holds the link is watched as well. When something has come or gone the watches are
 // laid anew *before* the documents are read: what happens meanwhile is reported again, nothing is
 // missed. A document that is being written (truncated, and not closed yet) is waited for.
+// Where a path leads through what does not exist, its appearance is watched for.
 #include "admin/watch.h"
 #include "config/folder.h"
 #include "core/check.h"
@@ -42,9 +43,11 @@ struct written { // a document that was opened for writing and not closed yet
 struct watch {
     const struct load_input *inputs;
     uint32_t count;
-    int fd; // -1 = polling
-    struct interest *interests;
-    uint32_t interest_count, interest_cap;
+    int fd;                     // -1 = polling
+    struct interest *interests; // of the inputs, then of `files`
+    uint32_t interest_count, interest_cap, input_interests;
+    char **files;
+    uint32_t file_count;
     bool failed;         // a watch could not be laid
     bool relay;          // something came or went: the watches are to be laid anew
     uint64_t signs;      // of changes, ever
@@ -118,8 +121,8 @@ static void watch_way(struct watch *w, const char *given)
     for (size_t at = 0; at != SIZE_MAX && path[at += strspn(path + at, "/")];) {
         size_t end = at + strcspn(path + at, "/");
         snprintf(part, sizeof(part), "%.*s", (int)end, path);
-        bool link = lstat(part, &st) == 0 && S_ISLNK(st.st_mode);
-        bool last = path[end + strspn(path + end, "/")] == '\0';
+        bool there = lstat(part, &st) == 0, link = there && S_ISLNK(st.st_mode);
+        bool last = !there || path[end + strspn(path + end, "/")] == '\0';
         if (link || last) {
             char name[NAME_MAX + 1];
             snprintf(name, sizeof(name), "%s", part + at);
@@ -127,7 +130,7 @@ static void watch_way(struct watch *w, const char *given)
             add_interest(w, at ? part : ".", name);
         }
         if (!link)
-            at = end;
+            at = there ? end : SIZE_MAX;
         else
             at = ++links <= LINKS_MAX ? follow(path, at, end) : SIZE_MAX;
     }
@@ -164,16 +167,30 @@ static void watch_folder(struct watch *w, const char *path, const struct folder_
     closedir(d);
 }
 
-static void forget(struct watch *w)
+static void drop_interests(struct watch *w, uint32_t from)
 {
-    for (uint32_t i = 0; i < w->interest_count; i++) {
+    for (uint32_t i = from; i < w->interest_count; i++) {
         free(w->interests[i].path);
         free(w->interests[i].name);
     }
-    w->interest_count = 0;
+    w->interest_count = from < w->interest_count ? from : w->interest_count;
+}
+
+static void forget(struct watch *w)
+{
+    drop_interests(w, 0);
+    w->input_interests = 0;
     if (w->fd >= 0)
         close(w->fd);
     w->fd = -1;
+}
+
+static void watch_files(struct watch *w)
+{
+    for (uint32_t i = 0; i < w->file_count; i++)
+        watch_way(w, w->files[i]);
+    if (w->failed)
+        forget(w);
 }
 
 static void lay(struct watch *w)
@@ -188,8 +205,8 @@ static void lay(struct watch *w)
         if (is_folder(w->inputs[i].path))
             watch_folder(w, w->inputs[i].path, NULL, 0);
     }
-    if (w->failed)
-        forget(w);
+    w->input_interests = w->interest_count;
+    watch_files(w);
 }
 
 // ---- what the kernel reports
@@ -320,6 +337,8 @@ static uint64_t sign_all(const struct watch *w)
     uint64_t h = 0;
     for (uint32_t i = 0; i < w->count; i++)
         h = mix(h, sign(w->inputs[i].path, NULL, 0));
+    for (uint32_t i = 0; i < w->file_count; i++)
+        h = mix(h, sign(w->files[i], NULL, 0));
     return h;
 }
 
@@ -351,11 +370,21 @@ struct watch *watch_create(const struct load_input *inputs, uint32_t count, bool
     return w;
 }
 
+static void drop_files(struct watch *w)
+{
+    for (uint32_t i = 0; i < w->file_count; i++)
+        free(w->files[i]);
+    free(w->files);
+    w->files = NULL;
+    w->file_count = 0;
+}
+
 void watch_destroy(struct watch *w)
 {
     if (!w)
         return;
     forget(w);
+    drop_files(w);
     free(w->interests);
     free(w);
 }
@@ -406,13 +435,47 @@ void watch_begin_read(struct watch *w)
     w->signs_read = w->signs;
 }
 
+static bool same_files(const struct watch *w, const char *const *paths, uint32_t count)
+{
+    bool same = count == w->file_count;
+    for (uint32_t i = 0; same && i < count; i++)
+        same = strcmp(paths[i], w->files[i]) == 0;
+    return same;
+}
+
+// On the descriptor there is: what it has to report of the documents must not be lost.
+bool watch_follow(struct watch *w, const char *const *paths, uint32_t count)
+{
+    if (same_files(w, paths, count))
+        return false;
+    drop_files(w);
+    w->files = calloc(count + 1u, sizeof(*w->files));
+    check(w->files);
+    for (; w->file_count < count; w->file_count++) {
+        w->files[w->file_count] = strdup(paths[w->file_count]);
+        check(w->files[w->file_count]);
+    }
+    if (w->fd >= 0) {
+        drop_interests(w, w->input_interests);
+        watch_files(w);
+    }
+    if (w->fd < 0)
+        w->signature = sign_all(w);
+    return true;
+}
+
+void watch_mark(struct watch *w, uint64_t now_ms)
+{
+    w->last_ms = now_ms;
+    w->first_ms = w->first_ms ? w->first_ms : now_ms;
+}
+
 bool watch_disturbed(struct watch *w, uint64_t now_ms)
 {
     watch_step(w, now_ms);
     if (w->signs == w->signs_read && w->written_count == 0)
         return false;
-    w->last_ms = now_ms;
-    w->first_ms = w->first_ms ? w->first_ms : now_ms;
+    watch_mark(w, now_ms);
     return true;
 }
 

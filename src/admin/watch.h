@@ -16,6 +16,11 @@ struct watch;
 // inputs are borrowed. poll_only: as if inotify could not be had (tests).
 struct watch *watch_create(const struct load_input *inputs, uint32_t count, bool poll_only);
 void watch_destroy(struct watch *w);
+// Files to watch beside the inputs, there or not, in place of those of the call before; copied.
+// True when they are others: what changed before this call, after they were read, is then not
+// reported.
+bool watch_follow(struct watch *w, const char *const *paths, uint32_t count);
+void watch_mark(struct watch *w, uint64_t now_ms); // as if a change had just been seen
 int watch_fd(const struct watch *w); // readable when something may have changed; -1 = no such thing
 // Takes what the kernel reports, or looks by itself when it is time; now_ms is monotonic.
 void watch_step(struct watch *w, uint64_t now_ms);

@@ -58,6 +58,16 @@ static bool read_all(int fd, struct credential_file *f)
     return true;
 }
 
+uint64_t credential_file_sign(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return 0;
+    uint64_t facts[] = {st.st_dev, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec,
+                        (uint64_t)st.st_mtim.tv_nsec};
+    return slice_hash((struct slice){(const char *)facts, sizeof(facts)}) | 1u;
+}
+
 static struct credential_file *open_file(struct credential_sources *s, struct slice path)
 {
     struct credential_file *f = map_get(&s->files, path);
@@ -65,6 +75,7 @@ static struct credential_file *open_file(struct credential_sources *s, struct sl
         return f;
     f = arena_new(s->arena, struct credential_file);
     f->path = arena_dup(s->arena, path);
+    f->sign = credential_file_sign(f->path.ptr);
     int fd = -1;
     errno = ENOENT;
     if (memchr(path.ptr, '\0', path.len) == NULL) // not blocking: it may be a pipe

@@ -28,8 +28,12 @@ struct credential_file { // in the order they were asked for
     struct slice path;
     char *bytes; // NULL = could not be read
     size_t len;
-    int error; // errno
+    int error;     // errno
+    uint64_t sign; // before it was read
 };
+
+// Of what stat(2) knows of a file; 0 = it is not there. Another one means that it was changed.
+uint64_t credential_file_sign(const char *path);
 
 struct credential {
     struct slice chain, key, ocsp;

@@ -30,7 +30,9 @@ struct tls_store {
     struct arena arena;
     struct map shared;           // key -> struct shared
     struct map servers, clients; // address -> struct shared of a context
+    struct map server_by_ask;    // what a server asks for, without its credentials' bytes -> same
     const char **files;
+    uint64_t *file_signs;
     struct tls_store_row *rows;
     uint32_t file_count, row_count, row_cap;
     struct map rows_by_name;
@@ -452,24 +454,76 @@ static void key_of_server(const struct tls_server_settings *s, const struct iden
     key_finish(&sha, SHARED_CTX, key);
 }
 
-static void make_server(struct loading *l, const struct subject *who, const struct server *server,
-                        const struct tls_server_settings *s, const uint8_t key[33])
+// What the documents say of a server's TLS, whatever the credentials they name hold.
+static struct slice ask_of_server(struct loading *l, const struct tls_server_settings *s,
+                                  const struct server_tls *t)
+{
+    uint8_t *key = arena_alloc(&l->s->arena, 33);
+    SHA256_CTX sha;
+    uint32_t numbers[] = {t->mode, s->min_version, s->max_version, t->certificate_count};
+    SHA256_Init(&sha);
+    SHA256_Update(&sha, numbers, sizeof(numbers));
+    hash(&sha, s->name);
+    hash(&sha, t->credential_name);
+    hash_list(&sha, &t->credential_names);
+    hash(&sha, t->server_certificate);
+    hash(&sha, t->private_key);
+    for (uint32_t i = 0; i < t->certificate_count; i++) {
+        hash(&sha, t->certificates[i].server_certificate);
+        hash(&sha, t->certificates[i].private_key);
+    }
+    hash(&sha, t->ca_cert_credential_name);
+    hash(&sha, t->ca_certificates);
+    hash(&sha, t->ca_crl);
+    hash_list(&sha, &s->cipher_suites);
+    hash_list(&sha, &s->ecdh_curves);
+    hash(&sha, s->alpn);
+    hash_peer(&sha, &s->peer, NULL);
+    key_finish(&sha, SHARED_CTX, key);
+    return key_of(key);
+}
+
+static void use_for_server(struct loading *l, const struct server *server, struct slice ask,
+                           struct shared *o)
+{
+    const struct server **address = arena_new(&l->s->arena, const struct server *);
+    *address = server;
+    (void)map_put(&l->s->servers, (struct slice){(const char *)address, sizeof(*address)}, o);
+    (void)map_put(&l->s->server_by_ask, ask, o);
+}
+
+// A credential broken by a change breaks nothing that was whole before: a server that asks for what
+// it asked for goes on with what it had.
+static void keep_server(struct loading *l, const struct subject *who, const struct server *server,
+                        struct slice ask)
+{
+    const struct shared *had = l->previous ? map_get(&l->previous->server_by_ask, ask) : NULL;
+    if (!had)
+        return;
+    use_for_server(l, server, ask, shared_find(l, had->key));
+    finding_add(l->findings, SEVERITY_WARNING, NULL, who->pos, who->meta,
+                "server %.*s: the credential that was in service is kept",
+                SLICE_FMT(server->port.name));
+}
+
+static bool make_server(struct loading *l, const struct subject *who, const struct server *server,
+                        struct slice ask, const struct tls_server_settings *s,
+                        const uint8_t key[33])
 {
     struct shared *o = shared_find(l, key);
     if (!o) {
         struct tls_ctx *ctx;
         if (tls_ctx_create_server(s, &ctx, l->why, sizeof(l->why)) != OK) {
             complain(l, who);
-            return;
+            return false;
         }
         if (l->options->tickets)
             tls_tickets_attach(l->options->tickets, ctx);
         o = shared_add(l, key);
         o->ctx = ctx;
     }
-    const struct server **address = arena_new(&l->s->arena, const struct server *);
-    *address = server;
-    (void)map_put(&l->s->servers, (struct slice){(const char *)address, sizeof(*address)}, o);
+    use_for_server(l, server, ask, o);
+    return true;
 }
 
 static void load_server(struct loading *l, const struct gateway *g, const struct server *server)
@@ -503,15 +557,19 @@ static void load_server(struct loading *l, const struct gateway *g, const struct
         trust = server_trust(l, who, t);
         ids.complete = ids.complete && trust;
     }
-    if (!ids.complete || ids.count == 0)
+    struct slice ask = ask_of_server(l, &s, t);
+    if (!ids.complete || ids.count == 0) {
+        keep_server(l, &who, server, ask);
         return;
+    }
     s.identity_count = ids.count;
     for (uint32_t i = 0; i < ids.count; i++)
         s.identities[i] = (struct tls_identity){ids.certs[i]->cert, ids.ocsp[i]};
     s.peer.trust = trust ? trust->trust : NULL;
     uint8_t key[33];
     key_of_server(&s, &ids, trust, key);
-    make_server(l, &who, server, &s, key);
+    if (!make_server(l, &who, server, ask, &s, key))
+        keep_server(l, &who, server, ask);
 }
 
 // ---- destinations
@@ -662,8 +720,11 @@ static void keep_files(struct loading *l)
     for (const struct credential_file *f = l->sources.first_file; f; f = f->next)
         n++;
     l->s->files = arena_array(&l->s->arena, const char *, n);
-    for (const struct credential_file *f = l->sources.first_file; f; f = f->next)
+    l->s->file_signs = arena_array(&l->s->arena, uint64_t, n);
+    for (const struct credential_file *f = l->sources.first_file; f; f = f->next) {
+        l->s->file_signs[l->s->file_count] = f->sign;
         l->s->files[l->s->file_count++] = arena_dup(&l->s->arena, f->path).ptr;
+    }
 }
 
 static struct tls_store *store_create(void)
@@ -674,6 +735,7 @@ static struct tls_store *store_create(void)
     map_init(&s->shared, NULL, 0);
     map_init(&s->servers, NULL, 0);
     map_init(&s->clients, NULL, 0);
+    map_init(&s->server_by_ask, NULL, 0);
     map_init(&s->rows_by_name, NULL, 0);
     return s;
 }
@@ -712,6 +774,7 @@ void tls_store_destroy(struct tls_store *s)
     map_fini(&s->shared);
     map_fini(&s->servers);
     map_fini(&s->clients);
+    map_fini(&s->server_by_ask);
     map_fini(&s->rows_by_name);
     free(s->rows);
     arena_fini(&s->arena);
@@ -739,10 +802,17 @@ uint32_t tls_store_file_count(const struct tls_store *s)
     return s->file_count;
 }
 
-const char *tls_store_file(const struct tls_store *s, uint32_t i)
+const char *const *tls_store_files(const struct tls_store *s)
 {
-    check(i < s->file_count);
-    return s->files[i];
+    return s->files;
+}
+
+bool tls_store_files_changed(const struct tls_store *s)
+{
+    for (uint32_t i = 0; i < s->file_count; i++)
+        if (credential_file_sign(s->files[i]) != s->file_signs[i])
+            return true;
+    return false;
 }
 
 uint32_t tls_store_row_count(const struct tls_store *s)

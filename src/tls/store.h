@@ -24,7 +24,8 @@ struct tls_store_options {
 
 // Never NULL. `previous` may be NULL and stays whole: its owner destroys it once the new one is in
 // use, or the new one if it is not taken. Findings: an error for what leaves a server or
-// destination without context, a warning for a certificate that has expired or is not valid yet (it
+// destination without context (a server whose settings are as before then keeps the context it had,
+// and a warning says so), a warning for a certificate that has expired or is not valid yet (it
 // is served, as by Istio) and for curves that are not known.
 struct tls_store *tls_store_load(const struct tls_store *previous, const struct model *m,
                                  const struct tls_store_options *options,
@@ -40,7 +41,9 @@ struct tls_ctx *tls_store_client(const struct tls_store *s, const struct client_
 // Files that the configuration names, whether they could be read or not: when one changes, appears
 // or disappears, it is to be loaded again. NUL-terminated.
 uint32_t tls_store_file_count(const struct tls_store *s);
-const char *tls_store_file(const struct tls_store *s, uint32_t i);
+const char *const *tls_store_files(const struct tls_store *s);
+// Whether one of them is not what it was when it was read.
+bool tls_store_files_changed(const struct tls_store *s);
 
 // A line of `proxy-config secrets`.
 struct tls_store_row {

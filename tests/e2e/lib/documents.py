@@ -22,6 +22,29 @@ def gateway(*hosts, name="gw", number=80, namespace=NAMESPACE, tls=None):
                      {"selector": {"istio": "ingressgateway"}, "servers": [server]}, namespace)
 
 
+def server(*hosts, number=443, protocol="HTTPS", name=None, **tls):
+    """One of a Gateway's servers, with TLS."""
+    return {"port": {"number": number, "name": name or f"s-{number}-{hosts[0]}", "protocol": protocol},
+            "hosts": list(hosts), **({"tls": tls} if tls else {})}
+
+
+def gateway_of(*servers, name="gw", namespace=NAMESPACE):
+    return _document("networking.istio.io/v1", "Gateway", name,
+                     {"selector": {"istio": "ingressgateway"}, "servers": list(servers)}, namespace)
+
+
+def secret(name, certificate=None, ca=None, namespace=NAMESPACE, **more):
+    """As `kubectl create secret tls`, with a CA's certificate as ca.crt."""
+    data = dict(more)
+    if certificate:
+        data.update({"tls.crt": certificate.cert.read_text(),
+                     "tls.key": certificate.key.read_text()})
+    if ca:
+        data["ca.crt"] = ca.cert.read_text()
+    return {"apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name, "namespace": namespace}, "stringData": data}
+
+
 def virtual_service(*http, name="vs", hosts=("*",), gateways=("gw",), namespace=NAMESPACE):
     return _document("networking.istio.io/v1", "VirtualService", name,
                      {"hosts": list(hosts), "gateways": list(gateways), "http": list(http)},

@@ -234,3 +234,66 @@ TEST(watch_waits_for_a_document_that_is_being_written)
     watch_destroy(w);
     clean();
 }
+
+// Those that the configuration names: one that is there, one in a folder that is not.
+static void follows(bool poll_only)
+{
+    REQUIRE(fresh());
+    put("gw.yaml", "a");
+    put("tls.crt", "a");
+    char document[256], there[256], missing[256];
+    snprintf(document, sizeof(document), "%s", at("gw.yaml"));
+    snprintf(there, sizeof(there), "%s", at("tls.crt"));
+    snprintf(missing, sizeof(missing), "%s", at("certs/istio/tls.key"));
+    const char *const files[] = {there, missing};
+    struct load_input in = {"default", document};
+    struct watch *w = watch_create(&in, 1, poll_only);
+    put("tls.crt", "bb");
+    EXPECT(!changes(w, poll_only ? 2 * WATCH_POLL_MS : NEVER)); // nobody has asked for it
+    EXPECT(watch_follow(w, files, 2));
+    EXPECT(!watch_follow(w, files, 2));
+    put("tls.crt", "ccc");
+    EXPECT(changes(w, SOON));
+    REQUIRE(mkdir(at("certs"), 0755) == 0 && mkdir(at("certs/istio"), 0755) == 0);
+    put("certs/istio/tls.key", "d");
+    EXPECT(changes(w, SOON));
+    put("certs/istio/tls.key", "ee");
+    EXPECT(changes(w, SOON));
+    put("gw.yaml", "bb");
+    EXPECT(changes(w, SOON));
+    EXPECT(watch_follow(w, files + 1, 1));
+    put("tls.crt", "f");
+    EXPECT(!changes(w, poll_only ? 2 * WATCH_POLL_MS : NEVER));
+    put("certs/istio/tls.key", "ggg");
+    EXPECT(changes(w, SOON));
+    watch_destroy(w);
+    clean();
+}
+
+TEST(watch_follows_files_that_are_named)
+{
+    follows(false);
+}
+
+TEST(watch_follows_files_by_looking)
+{
+    follows(true);
+}
+
+// What the kernel has to report of the documents when other files are followed is not lost.
+TEST(watch_follow_loses_nothing)
+{
+    REQUIRE(fresh());
+    put("gw.yaml", "a");
+    char document[256], file[256];
+    snprintf(document, sizeof(document), "%s", at("gw.yaml"));
+    snprintf(file, sizeof(file), "%s", at("tls.crt"));
+    const char *const files[] = {file};
+    struct load_input in = {"default", document};
+    struct watch *w = watch_create(&in, 1, false);
+    put("gw.yaml", "b");
+    EXPECT(watch_follow(w, files, 1));
+    EXPECT(changes(w, SOON));
+    watch_destroy(w);
+    clean();
+}
