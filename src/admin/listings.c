@@ -3,6 +3,7 @@
 #include "admin/table.h"
 #include "core/check.h"
 #include <stdio.h>
+#include <time.h>
 
 const char *const listing_names[LISTING_COUNT] = {"listeners", "routes", "clusters", "endpoints",
                                                   "secrets"};
@@ -131,11 +132,44 @@ static void endpoint_rows(struct table *t, const struct snapshot *s)
     }
 }
 
+// As istioctl names them: a Secret is asked for until it has been sent.
+const char *listing_secret_type(const struct tls_store_row *r)
+{
+    return r->is_ca ? "CA" : "Cert Chain";
+}
+
+const char *listing_secret_status(const struct tls_store_row *r)
+{
+    return r->loaded ? "ACTIVE" : "WARMING";
+}
+
+size_t listing_secret_time(int64_t at_s, char out[LISTING_TIME_MAX])
+{
+    time_t at = at_s;
+    struct tm tm;
+    return gmtime_r(&at, &tm) ? strftime(out, LISTING_TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm) : 0;
+}
+
+static void cell_time(struct table *t, const struct tls_store_row *r, int64_t at_s)
+{
+    char buf[LISTING_TIME_MAX];
+    table_cell(t, (struct slice){buf, r->loaded ? listing_secret_time(at_s, buf) : 0});
+}
+
 static void secret_rows(struct table *t, const struct snapshot *s)
 {
-    (void)s; // a snapshot holds no certificates yet
     cells(t, (const char *const[]){"RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER",
-                                   "NOT AFTER"});
+                                   "NOT AFTER", "NOT BEFORE"});
+    for (uint32_t i = 0; s && i < tls_store_row_count(s->tls); i++) {
+        const struct tls_store_row *r = tls_store_row(s->tls, i);
+        table_cell(t, slice_of(r->name));
+        table_cell(t, slice_of(listing_secret_type(r)));
+        table_cell(t, slice_of(listing_secret_status(r)));
+        table_cell(t, r->loaded && r->valid ? SLICE("true") : SLICE("false"));
+        table_cell(t, slice_of(r->serial));
+        cell_time(t, r, r->not_after_s);
+        cell_time(t, r, r->not_before_s);
+    }
 }
 
 static const struct {
@@ -147,7 +181,7 @@ static const struct {
     [LISTING_ROUTES] = {route_rows, listing_json_routes, 5, 5},
     [LISTING_CLUSTERS] = {cluster_rows, listing_json_clusters, 6, 5},
     [LISTING_ENDPOINTS] = {endpoint_rows, listing_json_endpoints, 4, 5},
-    [LISTING_SECRETS] = {secret_rows, listing_json_secrets, 6, 5},
+    [LISTING_SECRETS] = {secret_rows, listing_json_secrets, 7, 5},
 };
 
 void listing_write_table(enum listing which, const struct snapshot *s, struct text *out)

@@ -328,8 +328,37 @@ void listing_json_endpoints(struct text *out, const struct snapshot *s)
     text_char(out, ']');
 }
 
+// ---- secrets
+
+static void member_time(struct text *out, const char *name, int64_t at_s)
+{
+    char buf[LISTING_TIME_MAX];
+    member(out, name, (struct slice){buf, listing_secret_time(at_s, buf)});
+}
+
+static void json_secret(struct text *out, const struct tls_store_row *r)
+{
+    text_char(out, '{');
+    member(out, "name", slice_of(r->name));
+    member(out, "type", slice_of(listing_secret_type(r)));
+    member(out, "status", slice_of(listing_secret_status(r)));
+    if (r->loaded) {
+        key(out, "valid");
+        text_puts(out, r->valid ? "true" : "false");
+        member(out, "serial_number", slice_of(r->serial));
+        member_time(out, "not_after", r->not_after_s);
+        member_time(out, "not_before", r->not_before_s);
+    }
+    text_char(out, '}');
+}
+
 void listing_json_secrets(struct text *out, const struct snapshot *s)
 {
-    (void)s; // a snapshot holds no certificates yet
-    text_puts(out, "[]");
+    bool first = true;
+    text_char(out, '[');
+    for (uint32_t i = 0; s && i < tls_store_row_count(s->tls); i++) {
+        next_line(out, &first);
+        json_secret(out, tls_store_row(s->tls, i));
+    }
+    text_char(out, ']');
 }

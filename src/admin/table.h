@@ -3,7 +3,7 @@
 #pragma once
 #include "admin/text.h"
 
-#define TABLE_COLUMNS 6
+#define TABLE_COLUMNS 7
 
 struct table {
     struct text *out; // NULL while measuring

@@ -1,14 +1,17 @@
 """Certificates that are replaced while the gateway runs: live within a second, and no open
 connection notices."""
 import itertools
+import json
 import os
+import re
 import ssl
 
 import pytest
 
 from lib import documents as d
 from lib import tls
-from lib.certificates import Authority
+from lib.certificates import Authority, openssl
+from lib.gateway import sluice
 from lib.waiting import eventually
 
 _numbers = itertools.count()
@@ -146,3 +149,39 @@ def test_a_rotated_secret(serve, upstream, ca, issue):
     gateway.file.write_text(d.text(*(x for x in documents(new) if x["kind"] != "Secret")))
     assert gateway.log.wait("the credential that was in service is kept", SOON, start)
     assert shown(gateway) == new.sha256()
+
+
+def test_the_listing_of_secrets(serve, upstream, ca, issue):
+    """Columns as `istioctl proxy-config secret` has them; one that is missing is asked for."""
+    cert = issue()
+    gateway = serve(
+        d.gateway_of(d.server("a.test", mode="MUTUAL", credentialName="site"),
+                     d.server("b.test", mode="SIMPLE", credentialName="missing")),
+        d.secret("site", cert, ca), d.virtual_service(d.rule()), *d.backend(upstream.port),
+        numbers=(443,))
+
+    def listed(*more):
+        run = sluice("proxy-config", "secrets", "--admin", gateway.admin, *more)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    head, *rows = [re.split(r" {2,}", line.rstrip()) for line in listed().splitlines()]
+    assert head == ["RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER",
+                    "NOT BEFORE"]
+    rows = {row[0]: row[1:] for row in rows}
+    assert set(rows) == {"kubernetes://site", "kubernetes://site-cacert", "kubernetes://missing"}
+    assert rows["kubernetes://missing"] == ["Cert Chain", "WARMING", "false"]
+    for name, kind, who in (("site", "Cert Chain", cert), ("site-cacert", "CA", ca)):
+        said = openssl("x509", "-in", who.cert, "-noout", "-serial", "-dates", "-dateopt",
+                       "iso_8601").decode()
+        serial, begins, ends = [line.partition("=")[2] for line in said.splitlines()]
+        begins, ends = begins.replace(" ", "T"), ends.replace(" ", "T")
+        row = rows[f"kubernetes://{name}"]
+        assert row[:3] == [kind, "ACTIVE", "true"]
+        assert row[3].lstrip("0") == serial.lower().lstrip("0") and row[4:] == [ends, begins]
+    entries = {e["name"]: e for e in json.loads(listed("-o", "json"))}
+    assert entries["kubernetes://missing"] == {"name": "kubernetes://missing", "type": "Cert Chain",
+                                               "status": "WARMING"}
+    site = entries["kubernetes://site"]
+    assert [site["valid"], site["serial_number"], site["not_after"], site["not_before"]] == \
+        [True, *rows["kubernetes://site"][3:]]

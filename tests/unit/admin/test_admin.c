@@ -65,12 +65,15 @@ static void set_up(void)
         findings_print(&findings, stdout);
         test_fail(__FILE__, __LINE__, "the documents do not compile");
     }
+    const struct tls_store_options tls = {.now_s = 0};
+    snapshot->tls = tls_store_load(NULL, m, &tls, &findings);
     model_destroy(m);
     findings_fini(&findings);
 }
 
 static void tear_down(void)
 {
+    tls_store_destroy(snapshot->tls);
     route_config_fini(&snapshot->routes);
     arena_fini(&snapshot->arena);
     free(snapshot);
