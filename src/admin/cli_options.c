@@ -16,6 +16,7 @@ struct parse {
     char *error;
     size_t cap;
     const char *flag; // being looked at, as typed
+    bool ns_unused;   // a -n without a -f behind it
 };
 
 __attribute__((format(printf, 2, 3))) static bool fail(struct parse *p, const char *fmt, ...)
@@ -53,6 +54,10 @@ static bool set_addr(struct parse *p, const char *v, const char *default_ip, str
     if (strcmp(v, "0") == 0 || strcmp(v, "off") == 0)
         return true;
     enum err e;
+    if (slice_has_prefix(slice_of(v), SLICE("localhost:"))) {
+        default_ip = "127.0.0.1";
+        v += strlen("localhost:");
+    }
     if (slice_to_u64(slice_of(v), &port) && port <= UINT16_MAX)
         e = addr_parse(slice_of(default_ip), (uint16_t)port, out);
     else
@@ -79,6 +84,7 @@ static bool set_ns(struct parse *p, const char *v)
 {
     size_t n = strspn(v, "abcdefghijklmnopqrstuvwxyz0123456789-");
     p->o->ns = v;
+    p->ns_unused = true;
     return (n > 0 && n < 64 && !v[n]) ||
            fail(p, "%s: '%s' is no namespace (a-z, 0-9 and -, at most 63)", p->flag, v);
 }
@@ -99,6 +105,7 @@ static bool set_file(struct parse *p, const char *v)
 {
     struct cli_options *o = p->o;
     struct load_input in = {o->ns ? o->ns : "default", v};
+    p->ns_unused = false;
     if (access(v, R_OK) != 0)
         return fail(p, "%s %s: it does not exist or cannot be read", p->flag, v);
     APPEND(o, o->inputs, o->input_count, struct load_input, in);
@@ -429,6 +436,9 @@ static bool check_complete(struct parse *p)
         o->command == CLI_RUN || o->command == CLI_ANALYZE || o->command == CLI_EXPLAIN;
     if (documents && o->input_count == 0)
         return fail(p, "%s: no documents: give at least one -f FILE or FOLDER", command);
+    if (documents && p->ns_unused)
+        return fail(p, "%s: -n %s has no -f behind it: it is for the documents that follow",
+                    command, o->ns);
     if (o->access_log_custom && !o->access_log)
         return fail(p, "--access-log-format needs --access-log: a file, or - for standard output");
     if (o->command == CLI_PROXY_CONFIG && !o->listing)
@@ -484,7 +494,7 @@ static bool parse_all(struct parse *p, int argc, char **argv)
 
 enum err cli_parse(int argc, char **argv, struct cli_options *out, char *error, size_t cap)
 {
-    struct parse p = {out, error, cap, NULL};
+    struct parse p = {.o = out, .error = error, .cap = cap};
     set_defaults(out);
     error[0] = '\0';
     return parse_all(&p, argc, argv) ? OK : ERR_INVALID;

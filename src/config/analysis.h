@@ -17,7 +17,9 @@ struct analysis {
     int64_t now_s; // since the epoch: what certificates' dates are held against
     struct arena scratch;
     struct map gateways; // "ns/name" -> struct gateway
-    struct map hosts; // "name.ns.svc.cluster.local" or a ServiceEntry's host -> struct host_entry
+    struct map gateway_names,
+        service_names; // "name" -> struct metadata of the first, of any namespace
+    struct map hosts;  // "name.ns.svc.cluster.local" or a ServiceEntry's host -> struct host_entry
     struct map wildcard_hosts; // of ServiceEntries, without the `*`
     struct map subsets;        // "fqdn+subset" -> struct subset
     struct map secrets;        // "name" -> struct kube_secret, of any namespace
@@ -29,6 +31,9 @@ const struct host_entry *analysis_host(const struct analysis *a, struct slice fq
 // Whether a document in error would be what is looked for: then that error is enough.
 bool analysis_is_broken(struct analysis *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+// Behind a sentence on what was not found: where there is one in another namespace, "" if nowhere.
+const char *analysis_other_gateway(struct analysis *a, struct slice name);
+const char *analysis_other_service(struct analysis *a, struct slice host, struct slice ns);
 struct slice analysis_key(struct analysis *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 bool labels_cover(const struct label_map *selector,

@@ -90,9 +90,21 @@ static void index_subsets(struct analysis *a)
     }
 }
 
+static void add_name(struct map *names, const struct metadata *meta)
+{
+    if (!map_get(names, meta->name))
+        (void)map_put(names, meta->name, (void *)(uintptr_t)meta);
+}
+
 static void index_objects(struct analysis *a)
 {
     const struct model *m = a->m;
+    map_init(&a->gateway_names, &a->scratch, m->gateways_count);
+    map_init(&a->service_names, &a->scratch, m->services_count);
+    for (uint32_t i = 0; i < m->gateways_count; i++)
+        add_name(&a->gateway_names, &m->gateways[i]->meta);
+    for (uint32_t i = 0; i < m->services_count; i++)
+        add_name(&a->service_names, &m->services[i]->meta);
     map_init(&a->gateways, &a->scratch, m->gateways_count);
     map_init(&a->secrets, &a->scratch, m->secrets_count);
     for (uint32_t i = 0; i < m->gateways_count; i++) {
@@ -146,6 +158,32 @@ const struct host_entry *analysis_host(const struct analysis *a, struct slice fq
     for (size_t i = 0; !e && i < fqdn.len; i++)
         e = map_get(&a->wildcard_hosts, slice_from(fqdn, i));
     return e;
+}
+
+const char *analysis_other_gateway(struct analysis *a, struct slice name)
+{
+    const struct metadata *m = map_get(&a->gateway_names, name);
+    return m ? arena_printf(&a->scratch, "; there is %.*s/%.*s (%s:%u): was -n %.*s meant?",
+                            SLICE_FMT(m->ns), SLICE_FMT(m->name), m->pos.file, m->pos.line,
+                            SLICE_FMT(m->ns))
+             : "";
+}
+
+// Only for a name alone, or one in full: others are of no Service.
+const char *analysis_other_service(struct analysis *a, struct slice host, struct slice ns)
+{
+    struct slice fqdn = host_fqdn(&a->scratch, host, ns);
+    ptrdiff_t dot = slice_find(fqdn, '.');
+    if (dot < 0 || !slice_has_suffix_nocase(fqdn, SLICE(".svc.cluster.local")))
+        return "";
+    struct slice name = {fqdn.ptr, (size_t)dot};
+    const struct metadata *m = map_get(&a->service_names, name);
+    return m ? arena_printf(&a->scratch,
+                            "; there is Service %.*s/%.*s (%s:%u): was -n %.*s or the host "
+                            "%.*s.%.*s.svc.cluster.local meant?",
+                            SLICE_FMT(m->ns), SLICE_FMT(m->name), m->pos.file, m->pos.line,
+                            SLICE_FMT(m->ns), SLICE_FMT(m->name), SLICE_FMT(m->ns))
+             : "";
 }
 
 bool labels_cover(const struct label_map *selector, const struct label_map *labels)

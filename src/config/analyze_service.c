@@ -107,10 +107,11 @@ void analyze_destination_rules(struct analysis *a)
         if (analysis_is_broken(a, "host %.*s", SLICE_FMT(fqdn)))
             continue;
         if (!analysis_host(a, fqdn)) {
+            const char *elsewhere = analysis_other_service(a, d->host, d->meta.ns);
             finding_add(a->findings, SEVERITY_WARNING, "IST0174", d->host_pos, &d->meta,
                         "The host %.*s defined in the DestinationRule does not match any services "
-                        "in the mesh.",
-                        SLICE_FMT(d->host));
+                        "in the mesh%s",
+                        SLICE_FMT(d->host), *elsewhere ? elsewhere : ".");
             continue;
         }
         for (uint32_t k = 0; k < d->subset_count; k++)

@@ -8,10 +8,10 @@
 // ---- destinations
 
 static void not_found(struct analysis *a, const struct virtual_service *vs, struct pos pos,
-                      const char *what, struct slice name)
+                      const char *what, struct slice name, const char *elsewhere)
 {
     finding_add(a->findings, SEVERITY_ERROR, "IST0101", pos, &vs->meta,
-                "Referenced %s not found: \"%.*s\"", what, SLICE_FMT(name));
+                "Referenced %s not found: \"%.*s\"%s", what, SLICE_FMT(name), elsewhere);
 }
 
 static uint32_t port_count_of(const struct host_entry *e)
@@ -39,7 +39,7 @@ static void check_port(struct analysis *a, const struct virtual_service *vs,
     if (d->port) {
         if (!has_port(e, d->port))
             not_found(a, vs, d->port_pos, "host:port",
-                      analysis_key(a, "%.*s:%u", SLICE_FMT(d->host), d->port));
+                      analysis_key(a, "%.*s:%u", SLICE_FMT(d->host), d->port), "");
         return;
     }
     if (port_count_of(e) < 2)
@@ -63,14 +63,15 @@ static void check_destination(struct analysis *a, const struct virtual_service *
     if (!d->host.len || (!e && analysis_is_broken(a, "host %.*s", SLICE_FMT(fqdn))))
         return;
     if (!e)
-        not_found(a, vs, d->host_pos, mirror ? "mirror host" : "host", d->host);
+        not_found(a, vs, d->host_pos, mirror ? "mirror host" : "host", d->host,
+                  analysis_other_service(a, d->host, vs->meta.ns));
     else
         check_port(a, vs, d, e);
     if (d->subset.len && !analysis_is_broken(a, "subsets %.*s", SLICE_FMT(fqdn)) &&
         !map_get(&a->subsets, analysis_key(a, "%.*s+%.*s", SLICE_FMT(fqdn), SLICE_FMT(d->subset))))
         not_found(a, vs, d->subset_pos,
                   mirror ? "mirror+subset in destinationrule" : "host+subset in destinationrule",
-                  analysis_key(a, "%.*s+%.*s", SLICE_FMT(d->host), SLICE_FMT(d->subset)));
+                  analysis_key(a, "%.*s+%.*s", SLICE_FMT(d->host), SLICE_FMT(d->subset)), "");
 }
 
 // What an http route asks of the port that it leads to.
@@ -252,7 +253,7 @@ static void check_gateways(struct analysis *a, struct map *indexed,
         if (!g && analysis_is_broken(a, "Gateway %.*s", SLICE_FMT(key)))
             continue;
         if (!g) {
-            not_found(a, vs, ref->pos, "gateway", ref->text);
+            not_found(a, vs, ref->pos, "gateway", ref->text, analysis_other_gateway(a, name));
             continue;
         }
         struct gateway_hosts *h = map_get(indexed, key);

@@ -134,7 +134,8 @@ def test_tutorial_document(path):
     expected = TOLD.get(f"{path.parent.name}/{path.name}")
     if path.name == NO_NAMESPACE:
         expected = ('24:15: error: VirtualService istio-system/bookinfo: Referenced host not found: '
-                    '"productpage" [IST0101]')
+                    f'"productpage"; there is Service istio/productpage ({DATA / "tutorial-cluster.yaml"}:2): '
+                    'was -n istio or the host productpage.istio.svc.cluster.local meant? [IST0101]')
     assert told_of(path, *beside(path, namespace)) == ([expected] if expected else [])
 
 

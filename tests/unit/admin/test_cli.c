@@ -70,6 +70,11 @@ TEST(cli_run_options)
     EXPECT_EQ(o.stall_timeout_ns, 60 * NS_PER_S);
     EXPECT_EQ(o.log_level, LOG_LEVEL_WARN);
     EXPECT(o.strict);
+    cli_options_fini(&o);
+    REQUIRE(PARSE("pc", "routes", "--admin", "localhost:17000") == OK);
+    EXPECT_STR(addr_text(&o.admin), "127.0.0.1:17000");
+    cli_options_fini(&o);
+    REQUIRE(PARSE("run", "-f", "/", "--access-log", "-", "--access-log-format", "json") == OK);
     EXPECT_STR(o.access_log, "-");
     EXPECT_EQ(o.access_log_format, ACCESS_LOG_JSON);
     cli_options_fini(&o);
@@ -91,7 +96,8 @@ TEST(cli_mistakes_are_sentences)
         {{"sluice", "run", "-f", "/no/such"}, "-f /no/such: it does not exist or cannot be read"},
         {{"sluice", "run", "-f", "/", "--strict=1"}, "--strict takes no value"},
         {{"sluice", "run", "-f", "/", "--workers", "0"}, "--workers: '0' is not a number from 1 to 256"},
-        {{"sluice", "run", "-f", "/", "--admin", "localhost:1"}, "--admin: 'localhost:1' is neither a port nor ADDRESS:PORT"},
+        {{"sluice", "run", "-f", "/", "-n", "shop"}, "run: -n shop has no -f behind it: it is for the documents that follow"},
+        {{"sluice", "run", "-f", "/", "--admin", "gateway:1"}, "--admin: 'gateway:1' is neither a port nor ADDRESS:PORT"},
         {{"sluice", "run", "-f", "/", "--ktls", "yes"}, "--ktls: 'yes' is none of auto, on, off"},
         {{"sluice", "run", "-f", "/", "--labels", "a"}, "--labels: 'a' is not KEY=VALUE"},
         {{"sluice", "run", "-f", "/", "--head-timeout", "0s"}, "--head-timeout: it cannot be 0"},
