@@ -23,6 +23,8 @@ struct analysis {
     struct map wildcard_hosts; // of ServiceEntries, without the `*`
     struct map subsets;        // "fqdn+subset" -> struct subset
     struct map secrets;        // "name" -> struct kube_secret, of any namespace
+    struct map endpoints;      // "ns/service" -> struct kube_endpoints, the last of it
+    struct map workloads;      // by label pair, see analyze_service.c
     struct map broken; // "Gateway ns/name", "Secret name", "host fqdn", "subsets fqdn": in error
 };
 
@@ -38,9 +40,12 @@ struct slice analysis_key(struct analysis *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 bool labels_cover(const struct label_map *selector,
                   const struct label_map *labels); // selector in labels
+// Whether a Pod or another workload among the documents has all of them.
+bool analysis_has_workload(struct analysis *a, const struct label_map *labels);
 // As k8s.io/apimachinery prints it: "a=1,b=2", sorted.
 struct slice selector_text(struct analysis *a, const struct label_map *selector);
 
+void analysis_index_workloads(struct analysis *a);
 void analyze_gateways(struct analysis *a); // IST0101 selector, credential; 0138, 0145, 0161, 0162
 void analyze_virtual_services(struct analysis *a);  // IST0101, 0112, 0132
 void analyze_dead_rules(struct analysis *a);        // IST0130, 0131

@@ -113,6 +113,12 @@ static void index_objects(struct analysis *a)
                       analysis_key(a, "%.*s/%.*s", SLICE_FMT(meta->ns), SLICE_FMT(meta->name)),
                       m->gateways[i]);
     }
+    map_init(&a->endpoints, &a->scratch, m->endpoints_count);
+    for (uint32_t i = 0; i < m->endpoints_count; i++)
+        (void)map_put(&a->endpoints,
+                      analysis_key(a, "%.*s/%.*s", SLICE_FMT(m->endpoints[i]->meta.ns),
+                                   SLICE_FMT(m->endpoints[i]->service)),
+                      m->endpoints[i]);
     for (uint32_t i = 0; i < m->secrets_count; i++)
         (void)map_put(&a->secrets, m->secrets[i]->meta.name, m->secrets[i]);
 }
@@ -231,6 +237,7 @@ void analyze_model(const struct model *m, const struct load_options *options,
     index_subsets(&a);
     index_objects(&a);
     index_broken(&a);
+    analysis_index_workloads(&a);
     analyze_gateways(&a);
     analyze_virtual_services(&a);
     analyze_dead_rules(&a);

@@ -303,6 +303,57 @@ static struct workload_view *view(struct analysis *a, struct map *views, const s
     return w;
 }
 
+// ---- a Service that seems to be meant for a Gateway and selects nothing
+
+struct service_node { // with a selector, by namespace and port
+    struct service_node *next;
+    const struct kube_service *service;
+};
+
+static struct slice port_key(struct analysis *a, struct slice ns, uint32_t port)
+{
+    return analysis_key(a, "%.*s~%u", SLICE_FMT(ns), port);
+}
+
+static void index_service_ports(struct analysis *a, struct map *ports)
+{
+    map_init(ports, &a->scratch, a->m->services_count);
+    for (uint32_t i = 0; i < a->m->services_count; i++) {
+        const struct kube_service *s = a->m->services[i];
+        for (uint32_t k = 0; s->selector.count && k < s->port_count; k++) {
+            struct service_node *n = arena_new(&a->scratch, struct service_node);
+            n->service = s;
+            n->next = map_put(ports, port_key(a, s->meta.ns, s->ports[k].port), n);
+        }
+    }
+}
+
+static bool selects_nothing(struct analysis *a, const struct kube_service *s)
+{
+    return !analysis_has_workload(a, &s->selector) &&
+           !map_get(&a->endpoints,
+                    analysis_key(a, "%.*s/%.*s", SLICE_FMT(s->meta.ns), SLICE_FMT(s->meta.name)));
+}
+
+static void check_selectors(struct analysis *a, const struct map *ports, const struct gateway *g,
+                            const struct workload_view *w)
+{
+    for (uint32_t i = 0; i < g->server_count; i++) {
+        const struct server_port *p = &g->servers[i].port;
+        if (map_get(&w->ports, analysis_key(a, "%u", p->number)))
+            continue;
+        const struct service_node *n = map_get(ports, port_key(a, g->meta.ns, p->number));
+        for (uint32_t tried = 0; n && tried < MOST_COMPARED; n = n->next, tried++)
+            if (selects_nothing(a, n->service))
+                finding_add(a->findings, SEVERITY_INFO, NULL, n->service->meta.pos,
+                            &n->service->meta,
+                            "it selects nothing: neither a Pod nor what Gateway %.*s/%.*s selects "
+                            "(%.*s); port %u is bound as it is",
+                            SLICE_FMT(g->meta.ns), SLICE_FMT(g->meta.name),
+                            SLICE_FMT(selector_text(a, &g->selector)), p->number);
+    }
+}
+
 static void check_workload(struct analysis *a, const struct gateway *g,
                            const struct workload_view *w, bool workloads_known)
 {
@@ -321,16 +372,17 @@ static void check_workload(struct analysis *a, const struct gateway *g,
                 "The gateway is listening on a target port (port %u) that is not defined in "
                 "the Service associated with its workload instances (Pod selector %.*s). If "
                 "you need to access the gateway port through the gateway Service, it will "
-                "not be available.",
-                p->number, SLICE_FMT(text));
+                "not be available. Port %u is bound as it is.",
+                p->number, SLICE_FMT(text), p->number);
     }
 }
 
 static void check_workloads(struct analysis *a)
 {
-    struct map views;
+    struct map views, ports;
     bool known = a->options->labels.count > 0;
     map_init(&views, &a->scratch, 8);
+    index_service_ports(a, &ports);
     for (uint32_t i = 0; i < a->m->gateways_count; i++) {
         const struct gateway *g = a->m->gateways[i];
         const struct workload_view *w = view(a, &views, g);
@@ -338,8 +390,10 @@ static void check_workloads(struct analysis *a)
     }
     for (uint32_t i = 0; i < a->m->gateways_count; i++) {
         const struct workload_view *w = view(a, &views, a->m->gateways[i]);
-        if (w)
-            check_workload(a, a->m->gateways[i], w, known);
+        if (!w)
+            continue;
+        check_workload(a, a->m->gateways[i], w, known);
+        check_selectors(a, &ports, a->m->gateways[i], w);
     }
 }
 

@@ -57,56 +57,70 @@ static void mark(struct analysis *a, struct map *pairs, const struct label_map *
     }
 }
 
-static struct map index_workloads(struct analysis *a)
+void analysis_index_workloads(struct analysis *a)
 {
     const struct model *m = a->m;
-    struct map pairs;
-    map_init(&pairs, &a->scratch, m->pods_count * 2);
+    struct map *pairs = &a->workloads;
+    map_init(pairs, &a->scratch, m->pods_count * 2);
     for (uint32_t i = 0; i < m->pods_count; i++)
-        mark(a, &pairs, &m->pods[i]->meta.labels);
+        mark(a, pairs, &m->pods[i]->meta.labels);
     for (uint32_t i = 0; i < m->workload_entries_count; i++) {
-        mark(a, &pairs, &m->workload_entries[i]->labels);
-        mark(a, &pairs, &m->workload_entries[i]->meta.labels);
+        mark(a, pairs, &m->workload_entries[i]->labels);
+        mark(a, pairs, &m->workload_entries[i]->meta.labels);
     }
     for (uint32_t i = 0; i < m->service_entries_count; i++)
         for (uint32_t k = 0; k < m->service_entries[i]->endpoint_count; k++)
-            mark(a, &pairs, &m->service_entries[i]->endpoints[k].labels);
-    return pairs;
+            mark(a, pairs, &m->service_entries[i]->endpoints[k].labels);
 }
 
 #define MOST_TRIED 4096u // workloads of one label pair that are compared with a subset
 
-static bool selects_workload(struct analysis *a, const struct map *pairs, const struct subset *s)
+bool analysis_has_workload(struct analysis *a, const struct label_map *labels)
 {
     uint32_t tried = 0;
-    if (!s->labels.count)
-        return pairs->count > 0;
+    if (!labels->count)
+        return a->workloads.count > 0;
     const struct workload *w = NULL; // of the rarest pair
-    for (uint32_t i = 0; i < s->labels.count; i++) {
-        const struct label *l = &s->labels.items[i];
-        const struct workload *with =
-            map_get(pairs, analysis_key(a, "%.*s=%.*s", SLICE_FMT(l->key), SLICE_FMT(l->value)));
+    for (uint32_t i = 0; i < labels->count; i++) {
+        const struct label *l = &labels->items[i];
+        const struct workload *with = map_get(
+            &a->workloads, analysis_key(a, "%.*s=%.*s", SLICE_FMT(l->key), SLICE_FMT(l->value)));
         if (!with)
             return false;
         if (!w || with->count < w->count)
             w = with;
     }
     for (; w; w = w->next)
-        if (labels_cover(&s->labels, w->labels) || ++tried >= MOST_TRIED)
+        if (labels_cover(labels, w->labels) || ++tried >= MOST_TRIED)
             return true;
     return false;
 }
 
+// What to do where a Service has its addresses from Endpoints that name no Pod: subsets are by
+// Pods' labels.
+static const char *subset_hint(struct analysis *a, const struct kube_service *s)
+{
+    const struct kube_endpoints *e =
+        s ? map_get(&a->endpoints,
+                    analysis_key(a, "%.*s/%.*s", SLICE_FMT(s->meta.ns), SLICE_FMT(s->meta.name)))
+          : NULL;
+    for (uint32_t i = 0; e && i < e->address_count; i++)
+        if (!e->addresses[i].target_pod.len)
+            return " Endpoints have no labels: add targetRef and a Pod to each address, or use a "
+                   "ServiceEntry with labelled endpoints.";
+    return "";
+}
+
 void analyze_destination_rules(struct analysis *a)
 {
-    struct map pairs = index_workloads(a);
     for (uint32_t i = 0; i < a->m->destination_rules_count; i++) {
         const struct destination_rule *d = a->m->destination_rules[i];
         struct slice fqdn = host_fqdn(&a->scratch, d->host, d->meta.ns);
         check_verification(a, d);
         if (analysis_is_broken(a, "host %.*s", SLICE_FMT(fqdn)))
             continue;
-        if (!analysis_host(a, fqdn)) {
+        const struct host_entry *e = analysis_host(a, fqdn);
+        if (!e) {
             const char *elsewhere = analysis_other_service(a, d->host, d->meta.ns);
             finding_add(a->findings, SEVERITY_WARNING, "IST0174", d->host_pos, &d->meta,
                         "The host %.*s defined in the DestinationRule does not match any services "
@@ -115,11 +129,11 @@ void analyze_destination_rules(struct analysis *a)
             continue;
         }
         for (uint32_t k = 0; k < d->subset_count; k++)
-            if (!selects_workload(a, &pairs, &d->subsets[k]))
+            if (!analysis_has_workload(a, &d->subsets[k].labels))
                 finding_add(a->findings, SEVERITY_ERROR, "IST0173", d->subsets[k].pos, &d->meta,
                             "The Subset %.*s defined in the DestinationRule does not select any "
-                            "pods. Which may lead to 503 UH (NoHealthyUpstream).",
-                            SLICE_FMT(d->subsets[k].name));
+                            "pods. Which may lead to 503 UH (NoHealthyUpstream).%s",
+                            SLICE_FMT(d->subsets[k].name), subset_hint(a, e->service));
     }
 }
 

@@ -8,8 +8,9 @@ import threading
 import pytest
 
 from lib import documents as d
-from lib.gateway import sluice
+from lib.gateway import ROOT, sluice
 from lib.http1 import Client, fetch, reply, request
+from lib.upstream import Upstream
 from lib.waiting import eventually
 
 
@@ -406,6 +407,22 @@ def test_analyze_of_good_documents(write, docs):
     result = sluice("analyze", "-f", write(*docs))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "error:" not in result.stdout + result.stderr
+
+
+def test_the_readme_example(serve, tmp_path):
+    text = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    ports = serve.ports(80)
+    path = tmp_path / "shop.yaml"
+    with contextlib.closing(Upstream()) as v1, contextlib.closing(Upstream()) as v2:
+        for shown, real in ((8080, ports[80]), (9001, v1.port), (9002, v2.port)):
+            assert text.count(f": {shown}") == 1
+            text = text.replace(f": {shown}", f": {real}")
+        path.write_text(text)
+        assert sluice("analyze", "-f", path).stdout == ""
+        gateway = serve.command([(None, path)], ports, workers=1).wait_ready()
+        for _ in range(200):
+            assert gateway.fetch("/").status == 200
+        assert len(v1.requests) + len(v2.requests) == 200 and 0 < len(v2.requests) < 100
 
 
 def test_analyze_finds_everything_at_once(write):
