@@ -233,6 +233,12 @@ static void follow_documents(struct control *c)
     note_watch_mode(c);
     if (c->ending)
         return;
+    if (atomic_load(&c->cfg.runtime->draining)) { // told so on the admin port: no listener is left
+        if (changed || c->reload_wanted)
+            log_info("reload_ignored", "text=\"the gateway is draining\"");
+        c->reload_wanted = false;
+        return;
+    }
     if (c->reload_wanted)
         reload(c, "signal");
     else if (changed)

@@ -63,6 +63,7 @@ char *exchange_alloc(struct exchange_pools *p, struct exchange *x, size_t len)
     }
     if (!x->big) {
         x->big = pool_get(&p->big);
+        x->starved = !x->big;
         if (!x->big)
             return NULL;
         x->big_cur = x->big;

@@ -128,6 +128,7 @@ struct exchange {
     const char *details;      // static string, Envoy's RESPONSE_CODE_DETAILS
     struct downstream *conn;  // the client's connection
     bool request_ended, response_ended, response_started;
+    bool starved; // the pool of big heads had none left: a lack of ours, not the client's fault
     bool upgrade; // the request asks for an upgrade that is passed on (WebSocket)
     bool tunnel;
     struct head *request_trailers, *response_trailers; // during the callback of that name only

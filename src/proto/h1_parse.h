@@ -11,6 +11,7 @@ enum h1_error { // what to answer
     H1_TIMEOUT = 408,
     H1_TOO_LARGE = 431,
     H1_NOT_IMPLEMENTED = 501,
+    H1_UNAVAILABLE = 503,     // we lack the memory
     H1_GATEWAY_TIMEOUT = 504, // said by the connection, like 408
     H1_VERSION = 505,
 };

@@ -106,7 +106,8 @@ static bool feed_head(struct h1_server *s, struct slice *in)
     uint32_t before = s->headbuf.base ? s->headbuf.len : 0;
     size_t n = h1_headbuf_fill(&s->headbuf, s->pools->exchanges, x, *in);
     if (n == 0) {
-        h1_server_refuse(s, H1_TOO_LARGE, "http1.headers_too_large");
+        h1_server_refuse(s, x->starved ? H1_UNAVAILABLE : H1_TOO_LARGE,
+                         x->starved ? "overload_manager" : "http1.headers_too_large");
         return false;
     }
     head_reset(&x->request);
@@ -210,7 +211,8 @@ static bool feed_trailers(struct h1_server *s, struct slice *in)
         return true;
     }
     if (e != OK) {
-        h1_server_refuse(s, n ? m.error : H1_TOO_LARGE, "http1.invalid_trailers");
+        enum h1_error full = x->starved ? H1_UNAVAILABLE : H1_TOO_LARGE;
+        h1_server_refuse(s, n ? m.error : full, "http1.invalid_trailers");
         return false;
     }
     *in = slice_from(*in, m.head_len - before);

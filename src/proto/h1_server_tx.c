@@ -194,11 +194,15 @@ const struct stream_ops h1_server_stream_ops = {
 static void count_refusal(struct worker *w, struct exchange *x, enum h1_error error)
 {
     bool slow = error == H1_TIMEOUT || error == H1_GATEWAY_TIMEOUT;
-    if (error == H1_TOO_LARGE)
+    if (error == H1_UNAVAILABLE)
+        worker_count(w, downstream_rq_rejected_memory);
+    else if (error == H1_TOO_LARGE)
         worker_count(w, downstream_rq_head_too_large);
     else if (!slow)
         worker_count(w, downstream_rq_malformed);
-    if (x && !slow)
+    if (x && error == H1_UNAVAILABLE)
+        x->response_flags |= FLAG_OVERLOAD;
+    else if (x && !slow)
         x->response_flags |= FLAG_DOWNSTREAM_PROTOCOL;
 }
 

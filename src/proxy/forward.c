@@ -93,8 +93,7 @@ static void send_request(struct exchange *x)
     struct proxy_exchange *px = proxy_of(x);
     bool held = px->held.bytes > 0;
     if (set_attempt_count(x) != OK) {
-        proxy_reply(x, 431, (struct slice){NULL, 0}, FLAG_DOWNSTREAM_PROTOCOL,
-                    "request_headers_too_large");
+        proxy_reply_too_large(x);
         return;
     }
     px->head_sent = true;

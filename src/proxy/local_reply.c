@@ -57,3 +57,14 @@ void proxy_reply_direct(struct exchange *x)
     x->details = "direct_response";
     send_reply(x, r->direct_body, SLICE("text/plain"));
 }
+
+void proxy_reply_too_large(struct exchange *x)
+{
+    if (x->starved) {
+        worker_count(x->worker, downstream_rq_rejected_memory);
+        proxy_reply(x, 503, SLICE("overloaded"), FLAG_OVERLOAD, "overload_manager");
+    } else {
+        proxy_reply(x, 431, SLICE("Request Header Fields Too Large"), FLAG_DOWNSTREAM_PROTOCOL,
+                    "request_headers_too_large");
+    }
+}

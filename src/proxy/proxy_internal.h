@@ -33,6 +33,8 @@ void proxy_tunnel_let_go(struct exchange *x); // of its snapshot
 // local_reply.c: answers by itself; the exchange may be gone when these return.
 void proxy_reply(struct exchange *x, uint32_t status, struct slice body, uint32_t flag,
                  const char *details);
+// The head outgrew its memory: the client's fault, or ours where others have it all.
+void proxy_reply_too_large(struct exchange *x);
 void proxy_reply_location(struct exchange *x, uint32_t status, struct slice location);
 void proxy_reply_direct(struct exchange *x);
 // count.c: statistics

@@ -182,8 +182,7 @@ static void forward(struct exchange *x)
     proxy_count_forward(x);
     px->retries_left = r->retry.attempts;
     if (prepare_forward(x) != OK) {
-        proxy_reply(x, 431, SLICE("Request Header Fields Too Large"), FLAG_DOWNSTREAM_PROTOCOL,
-                    "request_headers_too_large");
+        proxy_reply_too_large(x);
         return;
     }
     proxy_arm_timeouts(x);
@@ -306,7 +305,7 @@ void proxy_request_head(struct exchange *x, bool end)
     if (e == ERR_UNSUPPORTED)
         proxy_reply(x, 403, none, 0, "https_on_plaintext");
     else if (e == ERR_LIMIT)
-        proxy_reply(x, 431, none, FLAG_DOWNSTREAM_PROTOCOL, "request_headers_too_large");
+        proxy_reply_too_large(x);
     else
         proxy_reply(x, 400, SLICE("Bad Request"), FLAG_DOWNSTREAM_PROTOCOL, "http1.invalid_target");
 }

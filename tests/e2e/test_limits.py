@@ -271,6 +271,26 @@ def test_no_room_for_an_upstream_connection(two_clusters, upstream, held):
 
 # ---- memory
 
+def test_heads_that_wait_take_no_others_place_unnoticed(serve):
+    """There is memory for so many large heads. What finds none left is told that it is not its fault."""
+    gateway = serve(d.gateway(), d.virtual_service(d.rule(directResponse={"status": 200})), workers=1)
+    large = request("/", headers=[(f"x-{i}", "v" * 1000) for i in range(14)])
+    with contextlib.ExitStack() as stack:
+        for _ in range(30):
+            for _ in range(100):
+                stack.enter_context(gateway.client()).send(large[:-2])
+            if gateway.fetch(headers=[(f"x-{i}", "v" * 1000) for i in range(14)]).status != 200:
+                break
+        else:
+            pytest.fail("there is no limit")
+        response = gateway.fetch(headers=[(f"x-{i}", "v" * 1000) for i in range(14)])
+        assert (response.status, response.header("connection")) == (503, "close")
+        assert gateway.metric("downstream_rq_rejected_memory") >= 2
+        assert gateway.metric("downstream_rq_head_too_large") == 0
+        assert gateway.fetch("/").status == 200  # a small one needs none of it
+    gateway.wait_idle()
+
+
 def mapped(gateway):
     with open(f"/proc/{gateway.pid}/statm") as f:
         return int(f.read().split()[0]) * resource.getpagesize()

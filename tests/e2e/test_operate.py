@@ -277,6 +277,15 @@ def test_drain(serve, docs, upstream):
     gateway.check_log()
 
 
+def test_a_drain_by_the_admin_port_ends_reloads(serve, docs):
+    gateway = serve(*docs)
+    assert fetch(int(gateway.admin.rpartition(":")[2]), "/drain", method="POST").status == 200
+    reloads, start = gateway.metric("config_reload_successes"), len(gateway.log.lines)
+    gateway.file.write_text(gateway.file.read_text() + "\n# touched\n")
+    assert gateway.log.wait("event=reload_ignored", 5, start)
+    assert gateway.metric("config_reload_successes") == reloads
+
+
 def test_drain_waits_for_requests_on_their_way(serve, docs):
     """Who sends one as SIGTERM comes, on a kept or a fresh connection, has its answer and the news."""
     gateway = serve(*docs)
