@@ -226,15 +226,19 @@ static void read_response_flags(const struct log_value *v, const struct exchange
     words(r, (struct slice){r->scratch, n});
 }
 
-// Without blanks, so that it stays one column, as Envoy does.
-static void read_details(const struct log_value *v, const struct exchange *x, struct log_result *r)
+// Without blanks, so that it stays one column, as Envoy does. `s` may be the scratch.
+static struct slice one_column(struct log_result *r, struct slice s)
 {
-    (void)v;
-    struct slice s = slice_of(x->details);
     size_t n = s.len < LOG_VALUE_MAX ? s.len : LOG_VALUE_MAX;
     for (size_t i = 0; i < n; i++)
         r->scratch[i] = s.ptr[i] == ' ' ? '_' : s.ptr[i];
-    words(r, (struct slice){r->scratch, n});
+    return (struct slice){r->scratch, n};
+}
+
+static void read_details(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    words(r, one_column(r, slice_of(x->details)));
 }
 
 static void read_bytes_received(const struct log_value *v, const struct exchange *x,
@@ -279,6 +283,25 @@ static void read_route_name(const struct log_value *v, const struct exchange *x,
     const struct proxy_exchange *px = proxy_of(x);
     (void)v;
     words(r, px->route ? px->route->name : px->kept.route_name);
+}
+
+static void read_transport_failure(const struct log_value *v, const struct exchange *x,
+                                   struct log_result *r)
+{
+    (void)v;
+    if (!x->transport_failure)
+        return;
+    int n = snprintf(r->scratch, LOG_VALUE_MAX, "TLS_error:_%s", x->transport_failure);
+    size_t len = (size_t)n < LOG_VALUE_MAX ? (size_t)n : LOG_VALUE_MAX - 1;
+    words(r, one_column(r, (struct slice){r->scratch, len}));
+}
+
+static void read_upstream_tls_version(const struct log_value *v, const struct exchange *x,
+                                      struct log_result *r)
+{
+    (void)v;
+    if (x->upstream_tls_version)
+        words(r, slice_of(x->upstream_tls_version));
 }
 
 static void read_attempts(const struct log_value *v, const struct exchange *x, struct log_result *r)
@@ -395,7 +418,8 @@ static const struct log_operator {
     {"UPSTREAM_CLUSTER", ARG_NONE, read_upstream_cluster},
     {"UPSTREAM_CLUSTER_RAW", ARG_NONE, read_upstream_cluster},
     {"UPSTREAM_LOCAL_ADDRESS", ARG_NONE, read_nothing},
-    {"UPSTREAM_TRANSPORT_FAILURE_REASON", ARG_NONE, read_nothing},
+    {"UPSTREAM_TLS_VERSION", ARG_NONE, read_upstream_tls_version},
+    {"UPSTREAM_TRANSPORT_FAILURE_REASON", ARG_NONE, read_transport_failure},
     {"UPSTREAM_REQUEST_ATTEMPT_COUNT", ARG_NONE, read_attempts},
     {"DOWNSTREAM_REMOTE_ADDRESS", ARG_NONE, read_remote},
     {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_remote_ip},

@@ -267,6 +267,15 @@ static const char *policy_name(enum lb_policy p)
     return (size_t)p < sizeof(names) / sizeof(names[0]) ? names[p] : "UNKNOWN";
 }
 
+static const char *tls_name(enum client_tls_mode mode)
+{
+    static const char *const names[] = {[CLIENT_TLS_DISABLE] = "DISABLE",
+                                        [CLIENT_TLS_SIMPLE] = "SIMPLE",
+                                        [CLIENT_TLS_MUTUAL] = "MUTUAL",
+                                        [CLIENT_TLS_ISTIO_MUTUAL] = "ISTIO_MUTUAL"};
+    return (size_t)mode < sizeof(names) / sizeof(names[0]) ? names[mode] : "UNKNOWN";
+}
+
 static void json_cluster(struct text *out, const struct cluster_config *c)
 {
     text_char(out, '{');
@@ -278,6 +287,8 @@ static void json_cluster(struct text *out, const struct cluster_config *c)
     member(out, "type", slice_of(c->type));
     member_if(out, "destination_rule", c->destination_rule);
     member(out, "load_balancer", slice_of(policy_name(c->lb)));
+    member(out, "tls", slice_of(tls_name(c->tls_mode)));
+    member_if(out, "tls_name", c->tls_name);
     member_u64(out, "endpoint_count", c->endpoint_count);
     member_ms(out, "connect_timeout_ms", c->connect_timeout_ns);
     member_ms(out, "idle_timeout_ms", c->idle_timeout_ns);

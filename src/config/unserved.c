@@ -134,12 +134,6 @@ static struct pos header_operators(const void *object)
 
 // ---- traffic policies; a port's is seen through the same struct
 
-static struct pos client_tls(const void *object)
-{
-    const struct traffic_policy *p = object;
-    return p->tls && p->tls->mode != CLIENT_TLS_DISABLE ? p->tls->pos : nowhere;
-}
-
 static struct pos tunnel(const void *object)
 {
     const struct traffic_policy *p = object;
@@ -296,8 +290,6 @@ static const struct row {
     {IN_HTTP_ROUTE, IGNORED, mirror, "mirror", "requests are not mirrored"},
     {IN_HTTP_ROUTE, IGNORED, header_operators, "an operator in a header's value (%VAR%)",
      "it is sent as written"},
-    {IN_POLICY, REFUSED, client_tls, "tls towards the destination",
-     "requests for it are answered 503"},
     {IN_POLICY, REFUSED, tunnel, "tunnel", "requests for this host are answered 503"},
     {IN_POLICY, REFUSED, proxy_protocol, "proxyProtocol",
      "requests for this host are answered 503"},
@@ -370,7 +362,6 @@ static bool ask_policy(const struct traffic_policy *p, const struct metadata *me
         struct traffic_policy same = {.load_balancer = port->load_balancer,
                                       .connection_pool = port->connection_pool,
                                       .outlier_detection = port->outlier_detection,
-                                      .tls = port->tls,
                                       .proxy_protocol = -1,
                                       .pos = port->pos};
         refused = ask(IN_POLICY, &same, meta, findings) || refused;

@@ -125,8 +125,11 @@ struct exchange {
     uint64_t request_body_bytes, response_body_bytes;
     uint32_t response_flags;
     uint32_t response_status; // as sent to the client
-    const char *details;      // static string, Envoy's RESPONSE_CODE_DETAILS
-    struct downstream *conn;  // the client's connection
+    const char *details;      // of the program or of the arena, Envoy's RESPONSE_CODE_DETAILS
+    // Of the try in flight or the last one; NULL: none. Both live as long as the program.
+    const char *transport_failure; // why its TLS has failed
+    const char *upstream_tls_version;
+    struct downstream *conn; // the client's connection
     bool request_ended, response_ended, response_started;
     bool starved; // the pool of big heads had none left: a lack of ours, not the client's fault
     bool upgrade; // the request asks for an upgrade that is passed on (WebSocket)

@@ -46,8 +46,8 @@ static void on_connect_timeout(struct timer *t, uint64_t now_ns)
 }
 
 int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct addr *to,
-                      uint64_t connect_timeout_ns, const struct h1_client_events *events,
-                      void *owner, struct h1_client **out)
+                      const struct tls_target *tls, uint64_t connect_timeout_ns,
+                      const struct h1_client_events *events, void *owner, struct h1_client **out)
 {
     struct h1_client *c = pool_get(&p->conns);
     if (!c)
@@ -66,7 +66,7 @@ int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct 
         return -EMFILE;
     }
     timer_init(&c->timer, on_connect_timeout);
-    int rc = tcp_connect(c->tcp, to);
+    int rc = tls_filter_connect(tls, c->tcp) ? tcp_connect(c->tcp, to) : -EMFILE;
     if (rc < 0) {
         tcp_destroy(c->tcp);
         pool_put(&p->conns, c);
@@ -84,6 +84,8 @@ void h1_client_attach(struct h1_client *c, struct exchange *x)
     check(!c->stream.x && c->rx == CLIENT_RX_IDLE);
     c->stream.x = x;
     x->up = &c->stream;
+    x->transport_failure = NULL;
+    x->upstream_tls_version = c->tls_version;
     c->rx = CLIENT_RX_HEAD;
     c->tx = CLIENT_TX_IDLE;
     c->headbuf.base = NULL;
@@ -162,6 +164,18 @@ void h1_client_response_done(struct h1_client *c)
     h1_client_to_pool(c);
 }
 
+static void note_tls(struct h1_client *c)
+{
+    const struct tls_conn *tls = tls_filter_conn(c->tcp);
+    struct tls_info info;
+    if (!tls)
+        return;
+    tls_conn_info(tls, &info);
+    c->tls_version = info.version;
+    if (c->stream.x)
+        c->stream.x->upstream_tls_version = info.version;
+}
+
 static void on_connected(struct tcp *t)
 {
     struct h1_client *c = client_of_tcp(t);
@@ -169,6 +183,7 @@ static void on_connected(struct tcp *t)
         return;
     timer_cancel(&t->worker->timers, &c->timer);
     c->connected = true;
+    note_tls(c);
     if (c->stream.x)
         c->stream.x->handler->upstream_ready(c->stream.x);
     else
@@ -182,12 +197,20 @@ static void on_sent(struct tcp *t)
         c->stream.x->handler->upstream_writable(c->stream.x);
 }
 
+static void note_failure(struct h1_client *c)
+{
+    const struct tls_conn *tls = tls_filter_conn(c->tcp);
+    if (c->stream.x && tls && tls_conn_failure(tls) != TLS_FAIL_NONE)
+        c->stream.x->transport_failure = tls_conn_failure_reason(tls);
+}
+
 static void on_error(struct tcp *t, int error)
 {
     struct h1_client *c = client_of_tcp(t);
     (void)error;
     if (c->rx == CLIENT_RX_CLOSED)
         return;
+    note_failure(c);
     if (!c->connected) {
         worker_count(t->worker, upstream_cx_connect_fail);
         h1_client_fail(c, RESET_CONNECT);
@@ -224,6 +247,12 @@ bool h1_client_connected(const struct h1_client *c)
 bool h1_client_reused(const struct h1_client *c)
 {
     return c->reused;
+}
+
+struct slice h1_client_tls_host(const struct h1_client *c)
+{
+    const struct tls_conn *tls = tls_filter_conn(c->tcp);
+    return tls ? tls_conn_host(tls) : (struct slice){NULL, 0};
 }
 
 uint32_t h1_client_requests(const struct h1_client *c)

@@ -3,6 +3,7 @@
 #pragma once
 #include "core/tcp.h"
 #include "proto/exchange.h"
+#include "tls/filter.h"
 
 struct h1_client;
 
@@ -24,17 +25,20 @@ void h1_client_pools_init(struct h1_client_pools *p, uint32_t cap, struct tcp_po
                           struct exchange_pools *exchanges);
 void h1_client_pools_fini(struct h1_client_pools *p);
 
-// Starts connecting. -EMFILE also when the pool is exhausted, another -errno when there is no
-// socket. `to` must outlive the connection attempt.
+// Starts connecting, with TLS where `tls` has a context: connected is what has made its handshake,
+// and the timeout is for both. -EMFILE also when the pool is exhausted, another -errno when there
+// is no socket. `to` must outlive the connection attempt.
 int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct addr *to,
-                      uint64_t connect_timeout_ns, const struct h1_client_events *events,
-                      void *owner, struct h1_client **out);
+                      const struct tls_target *tls, uint64_t connect_timeout_ns,
+                      const struct h1_client_events *events, void *owner, struct h1_client **out);
 // Gives the connection to an exchange; x->up is set. If connected, upstream_ready is not called:
 // send at once.
 void h1_client_attach(struct h1_client *c, struct exchange *x);
 bool h1_client_connected(const struct h1_client *c);
 // It has been idle, so that the endpoint may have closed it meanwhile.
 bool h1_client_reused(const struct h1_client *c);
+// The name that its TLS was made for; empty: it is in clear text.
+struct slice h1_client_tls_host(const struct h1_client *c);
 uint32_t h1_client_requests(const struct h1_client *c);
 void h1_client_close(struct h1_client *c);                    // idle ones only
 void h1_client_close_ending(struct h1_client_pools *p);       // drops what they still have to send

@@ -28,7 +28,8 @@ struct h1_client {
     struct h1_message rs;
     struct h1_chunked chunked;
     uint64_t remaining;
-    uint64_t queued_turn; // of the worker's loop, when the request's head was queued
+    uint64_t queued_turn;    // of the worker's loop, when the request's head was queued
+    const char *tls_version; // NULL: in clear text, or not connected yet
     uint32_t requests;
     uint32_t interim; // 1xx heads of the response under way
     enum h1_client_rx rx;

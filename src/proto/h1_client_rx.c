@@ -259,7 +259,8 @@ void h1_client_on_eof(struct tcp *t)
     } else if (c->rx == CLIENT_RX_TUNNEL) {
         x->response_ended = true;
         x->handler->response_data(x, CHUNK_EMPTY, true);
-    } else if (c->rx == CLIENT_RX_BODY && c->rs.framing == H1_BODY_UNTIL_CLOSE) {
+    } else if (c->rx == CLIENT_RX_BODY && c->rs.framing == H1_BODY_UNTIL_CLOSE &&
+               !(t->flags & TCP_TRUNCATED)) { // without close_notify anyone may have cut it off
         deliver_end(c, none, 0, &none);
     } else {
         h1_client_fail(c, RESET_REMOTE);

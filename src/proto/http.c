@@ -186,6 +186,15 @@ bool http_is_authority(struct slice s)
     return port.len == 0 || (slice_to_u64(port, &number) && number <= 65535);
 }
 
+struct slice http_authority_host(struct slice a)
+{
+    const char *colon = a.len ? memrchr(a.ptr, ':', a.len) : NULL;
+    const char *bracket = a.len ? memrchr(a.ptr, ']', a.len) : NULL;
+    if (bracket && a.ptr[0] == '[')
+        return (struct slice){a.ptr + 1, (size_t)(bracket - a.ptr - 1)};
+    return colon ? (struct slice){a.ptr, (size_t)(colon - a.ptr)} : a;
+}
+
 bool http_method_idempotent(struct slice m)
 {
     return slice_eq(m, SLICE("GET")) || slice_eq(m, SLICE("HEAD")) ||

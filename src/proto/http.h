@@ -57,6 +57,8 @@ bool http_is_token(struct slice s); // RFC 9110 section 5.6.2, not empty
 // IPv4 address or an IPv6 address in brackets. Stricter than RFC 3986 has it: no escapes, no user,
 // none of !$&'()*+,;=.
 bool http_is_authority(struct slice s);
+// Of host:port or [address]:port, the host or address alone.
+struct slice http_authority_host(struct slice authority);
 bool http_method_idempotent(struct slice method); // RFC 9110 section 9.2.2
 
 // The byte lower-cased when it is a token character, else 0 (RFC 9110 section 5.6.2).

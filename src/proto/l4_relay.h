@@ -6,6 +6,7 @@
 // -> bytes flow -> both are closed -> on_end, after which the relay is not touched.
 #pragma once
 #include "core/tcp.h"
+#include "tls/filter.h"
 
 struct l4_relay;
 
@@ -46,7 +47,8 @@ struct l4_relay {
 // ClientHello), emptied; may be NULL. The relay's memory is the caller's, until on_end.
 void l4_relay_start(struct l4_relay *r, struct tcp_pools *tcp, struct tcp *client,
                     struct bufq *first, const struct l4_relay_config *cfg, void *owner);
-// Starts connecting; `to` must live until on_connect. false: not even a socket could be had,
+// Starts connecting, with TLS where `tls` has a context: its handshake is part of that. `to` must
+// live until on_connect. false: not even a socket could be had,
 // nothing follows.
-bool l4_relay_try(struct l4_relay *r, const struct addr *to);
+bool l4_relay_try(struct l4_relay *r, const struct addr *to, const struct tls_target *tls);
 void l4_relay_close(struct l4_relay *r, enum l4_end why); // both sides; on_end follows

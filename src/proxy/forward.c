@@ -4,6 +4,7 @@
 #include "core/check.h"
 #include "proxy/proxy_internal.h"
 #include <stdalign.h>
+#include <stdio.h>
 
 static void end_try(struct exchange *x)
 {
@@ -151,6 +152,11 @@ static void no_connection(struct exchange *x, struct endpoint *e, enum err why)
     struct proxy_exchange *px = proxy_of(x);
     px->attempts++;
     px->endpoint = e;
+    x->transport_failure = NULL;
+    if (why == ERR_NOT_FOUND)
+        x->transport_failure = "Secret is not supplied by SDS"; // in Envoy's words
+    else if (why == ERR_INVALID)
+        x->transport_failure = "the host is too long for a server name";
     if (why == ERR_LIMIT)
         worker_count(x->worker, upstream_rq_pending_overflow);
     proxy_upstream_reset(x, why == ERR_LIMIT ? RESET_OVERFLOW : RESET_CONNECT);
@@ -165,7 +171,8 @@ void proxy_try(struct exchange *x)
         return;
     }
     struct h1_client *conn;
-    enum err had = endpoint_acquire(e, px->fresh, &px->waiter, &conn);
+    struct slice host = http_authority_host(x->request.authority);
+    enum err had = endpoint_acquire(e, host, px->fresh, &px->waiter, &conn);
     if (had == MORE) {
         proxy_pause_client(x);
         return;
@@ -231,6 +238,31 @@ static struct slice reset_text(struct exchange *x, enum reset_reason why)
 #undef TEXT
 }
 
+// What Envoy adds where TLS has failed: `text` is of the arena then.
+static struct slice join(struct exchange *x, struct slice text, const char *between,
+                         const char *end)
+{
+    const char *reason = x->transport_failure;
+    size_t cap = text.len + strlen(between) + strlen(reason) + strlen(end) + 1;
+    char *to = proxy_alloc(x, cap);
+    if (!to)
+        return text;
+    int n = snprintf(to, cap, "%.*s%s%s%s", SLICE_FMT(text), between, reason, end);
+    return (struct slice){to, (size_t)n};
+}
+
+static void fail_transport(struct exchange *x, uint32_t status, struct slice body, uint32_t flags,
+                           const char *details)
+{
+    struct slice open = slice_of(details);
+    if (x->transport_failure) {
+        body = join(x, body, ", transport failure reason: TLS_error: ", "");
+        open.len--; // the brace
+        details = join(x, open, ",TLS_error: ", "}").ptr;
+    }
+    proxy_reply(x, status, body, flags, details);
+}
+
 static void fail(struct exchange *x, enum reset_reason why)
 {
     static const struct {
@@ -249,8 +281,8 @@ static void fail(struct exchange *x, enum reset_reason why)
                             "upstream_reset_before_response_started{protocol_error}"},
         [RESET_OVERFLOW] = {503, FLAG_OVERFLOW, "upstream_reset_before_response_started{overflow}"},
     };
-    proxy_reply(x, answers[why].status, reset_text(x, why), answers[why].flag,
-                answers[why].details);
+    fail_transport(x, answers[why].status, reset_text(x, why), answers[why].flag,
+                   answers[why].details);
 }
 
 void proxy_upstream_reset(struct exchange *x, enum reset_reason why)

@@ -49,7 +49,12 @@ static bool try_next(struct flow *f)
         endpoint_end(before);
     f->endpoint = e;
     f->tries++;
-    if (l4_relay_try(&f->relay, &e->addr))
+    struct tls_target tls;
+    if (cluster_tls(f->cluster, (struct slice){NULL, 0}, &tls) != OK) {
+        f->flags |= FLAG_CONNECT_FAILURE; // a credential of it is broken
+        return false;
+    }
+    if (l4_relay_try(&f->relay, &e->addr, &tls))
         return true;
     f->flags |= FLAG_OVERFLOW;
     return false;

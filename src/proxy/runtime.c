@@ -359,6 +359,11 @@ static struct tls_ctx *server_tls(void *store, const struct gateway *g, const st
     return tls_store_server(store, s);
 }
 
+static struct tls_ctx *client_tls(void *store, const struct client_tls *t)
+{
+    return tls_store_client(store, t);
+}
+
 static struct snapshot *build(struct runtime *rt, struct findings *out)
 {
     struct model *m = NULL;
@@ -370,8 +375,11 @@ static struct snapshot *build(struct runtime *rt, struct findings *out)
         memset(s, 0, sizeof(*s));
         arena_init(&s->arena, 0);
         s->tls = load_tls(rt, m, out);
-        struct compile_options options = {
-            .labels = rt->cfg.labels, .server_tls = server_tls, .server_tls_arg = s->tls};
+        struct compile_options options = {.labels = rt->cfg.labels,
+                                          .server_tls = server_tls,
+                                          .server_tls_arg = s->tls,
+                                          .client_tls = client_tls,
+                                          .client_tls_arg = s->tls};
         if (route_compile(m, &options, &s->arena, out, &s->routes) != OK) {
             snapshot_destroy(s);
             s = NULL;

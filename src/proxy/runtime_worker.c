@@ -372,10 +372,11 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     exchange_pools_init(&pw->exchanges, max);
     h1_server_pools_init(&pw->servers, max, &pw->tcp, &pw->exchanges);
     h1_client_pools_init(&pw->clients, MAX_CLIENT_CONNECTIONS, &pw->tcp, &pw->exchanges);
-    conn_pool_init(&pw->upstreams, &pw->worker, &pw->clients);
+    conn_pool_init(&pw->upstreams, &pw->worker, &pw->clients, &pw->tls);
     proxy_accept_pools_init(pw, max);
     proxy_l4_pools_init(pw, max);
-    check(tls_pools_init(&pw->tls, max, max) == OK);
+    check(tls_pools_init(&pw->tls, max + MAX_CLIENT_CONNECTIONS, max + MAX_CLIENT_CONNECTIONS) ==
+          OK);
     pw->stats = stat_table_create();
     enum err e = worker_init(&pw->worker, &wc);
     if (e != OK) {

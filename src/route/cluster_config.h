@@ -8,6 +8,8 @@
 
 enum lb_policy { LB_POLICY_LEAST_REQUEST, LB_POLICY_ROUND_ROBIN, LB_POLICY_RANDOM };
 
+struct tls_ctx;
+
 struct endpoint_config {
     struct addr addr;
     uint32_t weight;       // 1 by default
@@ -32,6 +34,10 @@ struct cluster_config {
     // tcp.maxConnections, http.http1MaxPendingRequests, http2MaxRequests, maxRetries; UINT32_MAX =
     // no limit
     uint32_t max_connections, max_pending_requests, max_requests, max_retries;
+    enum client_tls_mode tls_mode; // tls.mode, default DISABLE
+    struct tls_ctx *tls;   // borrowed; NULL with another mode: a credential is broken, so that
+                           // there can be no connection
+    struct slice tls_name; // sent as SNI where tls.sni is empty; empty = each request's host
     struct slice destination_rule; // "name.namespace" for listings, may be empty
     const char *type;              // "EDS", "STATIC", "STRICT_DNS", as in proxy-config clusters
     // Hash of all settings except the endpoints: equal hash and name means that pools and counters

@@ -68,7 +68,10 @@ static struct cluster_config *create(struct compile *c, const struct service *s,
     if (rule)
         one->destination_rule =
             compile_text(c->out, "%.*s.%.*s", SLICE_FMT(rule->meta.name), SLICE_FMT(rule->meta.ns));
-    policy_apply(one, top, subset ? subset->traffic_policy : NULL);
+    policy_apply(one, c->options, top, subset ? subset->traffic_policy : NULL);
+    if (one->tls_mode == CLIENT_TLS_ISTIO_MUTUAL) // Istio's BuildDNSSrvSubsetKey
+        one->tls_name = compile_text(c->out, "outbound_.%u_.%.*s_.%.*s", port,
+                                     SLICE_FMT(subset_name), SLICE_FMT(host));
     return one;
 }
 
@@ -78,15 +81,19 @@ static void add_port(struct compile *c, struct cluster_list *list, const struct 
 {
     const struct traffic_policy *top = rules->count ? rules->items[0]->traffic_policy : NULL;
     const struct destination_rule *first = rules->count ? rules->items[0] : NULL;
+    // What a rule asks for and is not served would be left out: its clusters have nobody.
+    static const struct candidate_list nobody;
+    bool refused = first && first->meta.refused;
     registry_endpoints(c, s, port, endpoints);
     struct cluster_config *one = create(c, s, host, port->number, NULL, first, top);
-    take_endpoints(c, one, endpoints, NULL);
+    take_endpoints(c, one, refused ? &nobody : endpoints, NULL);
     push(&c->scratch, list, one);
     for (uint32_t r = 0; r < rules->count; r++) {
         for (uint32_t i = 0; i < rules->items[r]->subset_count; i++) {
             const struct subset *subset = &rules->items[r]->subsets[i];
             one = create(c, s, host, port->number, subset, rules->items[r], top);
-            take_endpoints(c, one, endpoints, &subset->labels);
+            bool none = refused || rules->items[r]->meta.refused;
+            take_endpoints(c, one, none ? &nobody : endpoints, &subset->labels);
             push(&c->scratch, list, one);
         }
     }

@@ -10,6 +10,7 @@
 struct merged {
     const struct load_balancer *lb;
     const struct connection_pool *pool;
+    const struct client_tls *tls;
 };
 
 static const struct port_traffic_policy *of_port(const struct traffic_policy *t, uint32_t port)
@@ -26,11 +27,13 @@ static struct merged merge(struct merged m, const struct traffic_policy *t, uint
         return m;
     const struct port_traffic_policy *p = of_port(t, port);
     if (p)
-        return (struct merged){p->load_balancer, p->connection_pool};
+        return (struct merged){p->load_balancer, p->connection_pool, p->tls};
     if (t->load_balancer)
         m.lb = t->load_balancer;
     if (t->connection_pool)
         m.pool = t->connection_pool;
+    if (t->tls)
+        m.tls = t->tls;
     return m;
 }
 
@@ -62,6 +65,16 @@ static enum lb_policy lb_of(const struct load_balancer *lb)
     return LB_POLICY_LEAST_REQUEST;
 }
 
+static void apply_tls(struct cluster_config *c, const struct compile_options *o,
+                      const struct client_tls *t)
+{
+    c->tls_mode = t->mode;
+    if (t->mode != CLIENT_TLS_DISABLE && o->client_tls)
+        c->tls = o->client_tls(o->client_tls_arg, t);
+}
+
+// A context stays the same through reloads that change nothing about it, and no other can have its
+// address while a worker serves this cluster.
 static uint64_t hash_settings(const struct cluster_config *c)
 {
     const uint64_t all[] = {
@@ -73,12 +86,14 @@ static uint64_t hash_settings(const struct cluster_config *c)
         c->max_pending_requests,
         c->max_requests,
         c->max_retries,
+        c->tls_mode,
+        (uintptr_t)c->tls,
     };
     return slice_hash((struct slice){(const char *)all, sizeof(all)});
 }
 
-void policy_apply(struct cluster_config *c, const struct traffic_policy *top,
-                  const struct traffic_policy *subset)
+void policy_apply(struct cluster_config *c, const struct compile_options *options,
+                  const struct traffic_policy *top, const struct traffic_policy *subset)
 {
     struct merged m = merge(merge((struct merged){0}, top, c->port), subset, c->port);
     c->lb = lb_of(m.lb);
@@ -87,5 +102,7 @@ void policy_apply(struct cluster_config *c, const struct traffic_policy *top,
     c->max_connections = c->max_pending_requests = c->max_requests = c->max_retries = UINT32_MAX;
     if (m.pool)
         apply_pool(c, m.pool);
+    if (m.tls)
+        apply_tls(c, options, m.tls);
     c->settings_hash = hash_settings(c);
 }

@@ -153,6 +153,9 @@ struct compile_options {
     // must outlive what is compiled.
     struct tls_ctx *(*server_tls)(void *arg, const struct gateway *g, const struct server *s);
     void *server_tls_arg;
+    // What a destination is connected to with, of a mode other than DISABLE; NULL: it cannot be.
+    struct tls_ctx *(*client_tls)(void *arg, const struct client_tls *t);
+    void *client_tls_arg;
 };
 
 // Compiles everything into *out, allocated from `arena` (strings of the model are copied, so the

@@ -300,6 +300,11 @@ enum err tls_conn_eof(struct tls_conn *c)
 
 // --- what can be asked ---
 
+struct slice tls_conn_host(const struct tls_conn *c)
+{
+    return tls_ctx_host(c->ssl);
+}
+
 static void peer_digest(const struct tls_conn *c, struct tls_info *out)
 {
     const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(c->ssl);

@@ -111,3 +111,6 @@ struct tls_info { // of an established connection; the strings live as long as i
     uint8_t peer_sha256[32]; // of the leaf's DER
 };
 void tls_conn_info(const struct tls_conn *c, struct tls_info *out);
+// Clients: the name that was connected to, of the settings or of the caller, without a trailing
+// dot. Lives as long as the connection.
+struct slice tls_conn_host(const struct tls_conn *c);

@@ -403,6 +403,12 @@ static enum ssl_verify_result_t verify_peer(SSL *ssl, uint8_t *alert)
     return ssl_verify_invalid;
 }
 
+struct slice tls_ctx_host(const SSL *ssl)
+{
+    const struct peer *p = SSL_get_ex_data(ssl, peer_index);
+    return p ? (struct slice){p->host, p->host_len} : (struct slice){NULL, 0};
+}
+
 const char *tls_ctx_refusal(const SSL *ssl, enum tls_verdict *verdict)
 {
     const struct peer *p = SSL_get_ex_data(ssl, peer_index);

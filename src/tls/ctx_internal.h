@@ -26,5 +26,7 @@ struct tls_ctx *tls_ctx_of(const SSL *ssl);
 // unless the settings have one, is checked where they say so, and selects the session to resume.
 // `alpn` (clients): wire form, empty = none.
 SSL *tls_ctx_new_ssl(struct tls_ctx *c, struct slice host, struct slice alpn);
+// The name that a client's connection was made for.
+struct slice tls_ctx_host(const SSL *ssl);
 // Why the peer's certificate was refused; NULL when it was not. Lives as long as the program.
 const char *tls_ctx_refusal(const SSL *ssl, enum tls_verdict *verdict);

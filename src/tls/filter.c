@@ -224,6 +224,16 @@ struct tcp_filter *tls_filter_create_client(struct tls_pools *p, struct tls_ctx 
     return wrap(p, tls_conn_create_client(p, ctx, host, alpn, &t->wire), false);
 }
 
+bool tls_filter_connect(const struct tls_target *to, struct tcp *t)
+{
+    if (!to->ctx)
+        return true;
+    struct tcp_filter *f = tls_filter_create_client(to->pools, to->ctx, to->host, to->alpn, t);
+    if (f)
+        tcp_set_filter(t, f);
+    return f != NULL;
+}
+
 const struct tls_conn *tls_filter_conn(const struct tcp *t)
 {
     if (!t->filter || t->filter->ops != &ops)

@@ -12,5 +12,14 @@ struct tcp_filter *tls_filter_create_server(struct tls_pools *p, struct tls_ctx 
                                             struct tcp *t);
 struct tcp_filter *tls_filter_create_client(struct tls_pools *p, struct tls_ctx *ctx,
                                             struct slice host, struct slice alpn, struct tcp *t);
+// How a destination is spoken to; made anew for each connection, nothing is kept of it.
+struct tls_target {
+    struct tls_pools *pools;
+    struct tls_ctx *ctx; // NULL: in clear text
+    struct slice host, alpn;
+};
+// tls_filter_create_client for what is about to connect; does nothing for clear text. false: a
+// pool's cap, or out of memory.
+bool tls_filter_connect(const struct tls_target *to, struct tcp *t);
 // The TLS of a connection; NULL when it has none. Valid until on_closed.
 const struct tls_conn *tls_filter_conn(const struct tcp *t);

@@ -5,6 +5,7 @@
 #include "upstream/cluster.h"
 #include "core/check.h"
 #include "core/map.h"
+#include "tls/ctx.h"
 #include "upstream/wrr.h"
 #include <stdlib.h>
 
@@ -203,6 +204,32 @@ void cluster_retire(struct upstream_cluster *c)
         endpoint_retire(c->endpoints[i]);
     c->endpoint_count = 0;
     cluster_put(c);
+}
+
+// Istio's gateways offer these to their own kind only, and AUTO_PASSTHROUGH asks for them.
+#define ISTIO_HTTP_ALPN SLICE("\x0eistio-http/1.1\x05istio\x08http/1.1")
+#define ISTIO_TCP_ALPN SLICE("\x05istio")
+#define TLS_HOST_MAX 255 // RFC 6066, 3 by RFC 1035, 2.3.4
+
+enum err cluster_tls(const struct upstream_cluster *c, struct slice host, struct tls_target *out)
+{
+    const struct cluster_config *cfg = c->cfg;
+    *out = (struct tls_target){.pools = c->pool->tls};
+    if (cfg->tls_mode == CLIENT_TLS_DISABLE)
+        return OK;
+    if (!cfg->tls)
+        return ERR_NOT_FOUND;
+    out->ctx = cfg->tls;
+    if (host.len > TLS_HOST_MAX)
+        return ERR_INVALID;
+    if (cfg->tls_mode == CLIENT_TLS_ISTIO_MUTUAL)
+        out->alpn = host.len ? ISTIO_HTTP_ALPN : ISTIO_TCP_ALPN;
+    if (cfg->tls_name.len)
+        host = cfg->tls_name;
+    out->host = host.len ? host : cfg->host;
+    if (out->host.ptr[out->host.len - 1] == '.')
+        out->host.len--; // RFC 6066, 3
+    return OK;
 }
 
 void endpoint_begin(struct endpoint *e)

@@ -4,6 +4,7 @@
 #pragma once
 #include "core/rng.h"
 #include "route/cluster_config.h"
+#include "tls/filter.h"
 #include "upstream/conn_pool.h"
 
 struct upstream_cluster;
@@ -46,6 +47,12 @@ struct upstream_cluster *cluster_create(struct conn_pool *p, const struct cluste
 void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg);
 void cluster_retire(
     struct upstream_cluster *c); // closes idle connections; freed with the last one in use
+
+// How its endpoints are connected to, for a request to that host (without port; a relay's is empty:
+// then it is the cluster's). ERR_NOT_FOUND: by TLS, and a credential of it is broken;
+// ERR_INVALID: by TLS, and no certificate can be for such a host. While it is not retired.
+enum err cluster_tls(const struct upstream_cluster *c, struct slice host,
+                     struct tls_target *out) must_use;
 
 // By the cluster's policy; one of `avoid`, endpoints tried already, is taken only if a few draws
 // find no other. NULL when there is none.

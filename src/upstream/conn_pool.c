@@ -2,6 +2,7 @@
 // in the worker's exactly while no exchange has it and one may; waiters <= closing + room, so that
 // each waiter has a connection whose end will wake it.
 #include "upstream/conn_pool.h"
+#include "tls/ctx.h"
 #include "upstream/cluster.h"
 #include <errno.h>
 
@@ -22,9 +23,10 @@ static void tell_waiters(struct turn_task *t, struct worker *w)
     }
 }
 
-void conn_pool_init(struct conn_pool *p, struct worker *w, struct h1_client_pools *clients)
+void conn_pool_init(struct conn_pool *p, struct worker *w, struct h1_client_pools *clients,
+                    struct tls_pools *tls)
 {
-    *p = (struct conn_pool){.worker = w, .clients = clients};
+    *p = (struct conn_pool){.worker = w, .clients = clients, .tls = tls};
     list_init(&p->idle);
     list_init(&p->waiting);
     turn_task_init(&p->tell, tell_waiters);
@@ -147,12 +149,13 @@ static enum err wait_for_room(struct conn_pool *p, struct conn_waiter *w)
     return MORE;
 }
 
-static enum err connect_new(struct endpoint *e, struct conn_waiter *w, struct h1_client **out)
+static enum err connect_new(struct endpoint *e, const struct tls_target *tls, struct conn_waiter *w,
+                            struct h1_client **out)
 {
     struct upstream_cluster *c = e->cluster;
     struct conn_pool *p = c->pool;
-    int rc = h1_client_connect(p->worker, p->clients, &e->addr, c->connect_timeout_ns, &pool_events,
-                               e, out);
+    int rc = h1_client_connect(p->worker, p->clients, &e->addr, tls, c->connect_timeout_ns,
+                               &pool_events, e, out);
     if (rc < 0) {
         errno = -rc;
         return used_up(-rc) ? wait_for_room(p, w) : ERR_IO;
@@ -163,12 +166,31 @@ static enum err connect_new(struct endpoint *e, struct conn_waiter *w, struct h1
     return OK;
 }
 
-enum err endpoint_acquire(struct endpoint *e, bool fresh, struct conn_waiter *w,
+#define LOOKS 64u // at connections to other hosts, before one more is opened
+
+// The certificate was checked for one host: a request to another must not be sent there.
+static struct h1_client *find_idle(struct endpoint *e, const struct tls_target *tls)
+{
+    bool any = !tls->ctx || !tls_ctx_follows_host(tls->ctx);
+    struct list_node *n = e->idle.next;
+    for (uint32_t i = 0; n != &e->idle && i < LOOKS; i++, n = n->next) {
+        struct h1_client *h = h1_client_of_link(n);
+        if (any || slice_eq_nocase(h1_client_tls_host(h), tls->host))
+            return h;
+    }
+    return NULL;
+}
+
+enum err endpoint_acquire(struct endpoint *e, struct slice host, bool fresh, struct conn_waiter *w,
                           struct h1_client **out)
 {
-    if (fresh || list_empty(&e->idle))
-        return connect_new(e, w, out);
-    struct h1_client *h = h1_client_of_link(e->idle.next);
+    struct tls_target tls;
+    enum err had = cluster_tls(e->cluster, host, &tls);
+    if (had != OK)
+        return had;
+    struct h1_client *h = fresh ? NULL : find_idle(e, &tls);
+    if (!h)
+        return connect_new(e, &tls, w, out);
     unlink_idle(h);
     if (h1_client_connected(h))
         timer_cancel(&e->cluster->pool->worker->timers, h1_client_idle_timer(h));

@@ -9,6 +9,7 @@ struct endpoint;
 struct conn_pool {
     struct worker *worker;
     struct h1_client_pools *clients;
+    struct tls_pools *tls;    // of connections to clusters with TLS
     struct list_node idle;    // of all endpoints, most recently used first
     struct list_node waiting; // struct conn_waiter, first come first served
     uint32_t waiters;
@@ -23,7 +24,8 @@ struct conn_waiter {
     void (*ready)(struct conn_waiter *w); // try again: there may be room now
 };
 
-void conn_pool_init(struct conn_pool *p, struct worker *w, struct h1_client_pools *clients);
+void conn_pool_init(struct conn_pool *p, struct worker *w, struct h1_client_pools *clients,
+                    struct tls_pools *tls);
 // Closes up to `most` idle connections, those unused for longest first; how many there were.
 uint32_t conn_pool_close_idle(struct conn_pool *p, uint32_t most);
 
@@ -36,7 +38,9 @@ void conn_waiter_cancel(struct conn_pool *p, struct conn_waiter *w); // fine if 
 //   MORE       descriptors or connections are used up, some are being closed: `ready` follows
 //   ERR_LIMIT  they are used up, and none is idle
 //   ERR_IO     there cannot be a connection to this address; errno
-enum err endpoint_acquire(struct endpoint *e, bool fresh, struct conn_waiter *w,
+//   ERR_NOT_FOUND, ERR_INVALID  see cluster_tls
+// `host`: the request's, without port. Where TLS follows it, it is a connection to that host.
+enum err endpoint_acquire(struct endpoint *e, struct slice host, bool fresh, struct conn_waiter *w,
                           struct h1_client **out) must_use;
 // Of one that goes out of the configuration.
 void endpoint_close_idle(struct endpoint *e);

@@ -64,6 +64,7 @@ static void on_end(struct l4_relay *r, void *owner)
     slot->used = false;
 }
 
+static const struct tls_target clear_text;
 static const struct l4_relay_config relay_config = {
     .idle_timeout_ns = 600 * NS_PER_S, .connect_timeout_ns = 10 * NS_PER_S, .on_end = on_end};
 
@@ -89,7 +90,7 @@ static void on_accept(struct listener *l, int fd)
             continue;
         slot->used = true;
         l4_relay_start(&slot->r, &g.pools, t, NULL, &relay_config, slot);
-        if (!l4_relay_try(&slot->r, &g.upstream_addr))
+        if (!l4_relay_try(&slot->r, &g.upstream_addr, &clear_text))
             l4_relay_close(&slot->r, L4_END_LOCAL);
         return;
     }

@@ -84,7 +84,7 @@ static void begin(void)
     tcp_pools_init(&g.tcp, 100, 100);
     exchange_pools_init(&g.exchanges, EXCHANGES);
     h1_client_pools_init(&g.clients, CAP, &g.tcp, &g.exchanges);
-    conn_pool_init(&g.pool, &g.w, &g.clients);
+    conn_pool_init(&g.pool, &g.w, &g.clients, NULL);
     conn_waiter_init(&g.waiter, told);
     for (int i = 0; i < 2; i++)
         make_cluster(i);
@@ -137,7 +137,7 @@ static void end(void)
 
 static enum err acquire(int cluster, struct h1_client **out)
 {
-    return endpoint_acquire(g.clusters[cluster]->endpoints[0], false, &g.waiter, out);
+    return endpoint_acquire(g.clusters[cluster]->endpoints[0], SLICE(""), false, &g.waiter, out);
 }
 
 static bool ready_count(void *n)
@@ -228,9 +228,9 @@ TEST(upstream_two_that_wait_do_not_wait_for_the_same_connection)
     give_up(g.x[0]);
     EXPECT_EQ(acquire(1, &h), MORE);
     struct endpoint *e = g.clusters[1]->endpoints[0];
-    EXPECT_EQ(endpoint_acquire(e, false, &second, &h), ERR_LIMIT);
+    EXPECT_EQ(endpoint_acquire(e, SLICE(""), false, &second, &h), ERR_LIMIT);
     give_up(g.x[1]);
-    EXPECT_EQ(endpoint_acquire(e, false, &second, &h), MORE);
+    EXPECT_EQ(endpoint_acquire(e, SLICE(""), false, &second, &h), MORE);
     conn_waiter_cancel(&g.pool, &g.waiter); // its exchange has ended
     EXPECT(sim_run(&g.w, was_told, NULL, NS_PER_S));
     EXPECT(!list_linked(&second.link));

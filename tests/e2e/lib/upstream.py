@@ -1,6 +1,7 @@
 """A backend on a raw socket, scripted by each test, which remembers every byte it was sent."""
 import json
 import socket
+import ssl
 import threading
 
 from lib.http1 import Closed, Malformed, Stream, TIMEOUT, reply
@@ -26,8 +27,23 @@ class Connection(Stream):
     def send(self, data):
         self.socket.sendall(data)
 
+    def _handshake(self):
+        """TLS, where this backend speaks it; who connected is in `peer`, as ssl has it."""
+        context = self.upstream.tls
+        if not context:
+            return
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.peer, self.resumed = self.socket.getpeercert(), self.socket.session_reused
+
+    def finish(self):
+        """The end of what is sent, also inside TLS (close_notify)."""
+        if self.upstream.tls:
+            self.socket.unwrap()
+        self.socket.shutdown(socket.SHUT_WR)
+
     def serve(self):
         try:
+            self._handshake()
             if self.upstream.on_connect:
                 self.upstream.on_connect(self)
             while self.socket.fileno() >= 0:
@@ -39,6 +55,8 @@ class Connection(Stream):
         except Closed as e:
             if e.received and self.upstream.remember:
                 self.upstream.truncated.append(e.received)
+        except ssl.SSLError as e:
+            self.upstream.tls_errors.append(e)
         except OSError:
             pass  # closed under our hands, by the gateway or by a handler
         except Malformed as e:
@@ -53,8 +71,8 @@ class Connection(Stream):
 class Upstream:
     """handler(connection, request) answers each request; on_connect(connection) runs first."""
 
-    def __init__(self, name="app"):
-        self.name = name
+    def __init__(self, name="app", tls=None):
+        self.name, self.tls = name, tls  # an ssl.SSLContext
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self._listener.getsockname()[1]
         self._changed = threading.Condition()
@@ -67,7 +85,7 @@ class Upstream:
         """Back to echoing, with nothing recorded."""
         self.handler, self.on_connect, self.stream_bodies = echo, None, False
         self.remember = True  # requests, and connections that have ended: not for a long run
-        self.requests, self.faults, self.truncated = [], [], []
+        self.requests, self.faults, self.truncated, self.tls_errors = [], [], [], []
 
     def _accept(self):
         while True:

@@ -46,7 +46,6 @@ static const struct row {
     {"mirror", "9:13 warning", HTTP("mirror: {host: b}"), 0},
     {"an operator in a header's value (%VAR%)", "9:31 warning",
      HTTP("headers: {request: {set: {a: '%%%PROTOCOL%'}}}"), 0},
-    {"tls towards the destination", "6:24 error", POLICY("tls: {mode: SIMPLE}"), RULE_REFUSED},
     {"tunnel", "6:18 error", POLICY("tunnel: {protocol: CONNECT, targetHost: a.com, targetPort: 1}"), RULE_REFUSED},
     {"proxyProtocol", "6:18 error", POLICY("proxyProtocol: {version: V2}"), RULE_REFUSED},
     {"outlierDetection", "6:37 warning", POLICY("outlierDetection: {consecutive5xxErrors: 1}"), 0},

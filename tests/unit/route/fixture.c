@@ -16,6 +16,14 @@ static struct label_map parse_labels(struct arena *a, const char *text)
     return out;
 }
 
+// One for each sni, never looked into.
+static struct tls_ctx *client_tls(void *arg, const struct client_tls *t)
+{
+    (void)arg;
+    return slice_eq(t->sni, SLICE("broken")) ? NULL
+                                             : (struct tls_ctx *)(uintptr_t)(64 + t->sni.len);
+}
+
 void compiled_init(struct compiled *c, const char *yaml, const char *labels)
 {
     struct model *m = NULL;
@@ -24,7 +32,8 @@ void compiled_init(struct compiled *c, const char *yaml, const char *labels)
     findings_init(&c->findings);
     if (load_text("test.yaml", "default", slice_of(yaml), &load, &m, &c->findings) != OK)
         findings_print(&c->findings, stdout); // documents in error are left out
-    struct compile_options options = {.labels = parse_labels(&c->arena, labels)};
+    struct compile_options options = {.labels = parse_labels(&c->arena, labels),
+                                      .client_tls = client_tls};
     check(m && route_compile(m, &options, &c->arena, &c->findings, &c->config) == OK);
     model_destroy(m);
 }

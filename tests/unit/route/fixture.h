@@ -10,7 +10,7 @@ struct compiled {
     struct route_config config;
 };
 
-// `labels`: "k=v,k=v" or NULL.
+// `labels`: "k=v,k=v" or NULL. TLS to destinations has contexts where its sni is not "broken".
 void compiled_init(struct compiled *c, const char *yaml, const char *labels);
 void compiled_fini(struct compiled *c);
 

@@ -2,19 +2,20 @@
 #include "fixture.h"
 #include "test.h"
 
-#define SERVICE                                                                                    \
-    "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: ns}\nspec:\n"            \
-    "  selector: {app: web}\n  ports:\n"                                                           \
-    "  - {name: http, port: 80, targetPort: 8080}\n"                                               \
-    "  - {name: named, port: 81, targetPort: admin}\n"                                             \
+#define SERVICE                                                                         \
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: ns}\nspec:\n" \
+    "  selector: {app: web}\n  ports:\n"                                                \
+    "  - {name: http, port: 80, targetPort: 8080}\n"                                    \
+    "  - {name: named, port: 81, targetPort: admin}\n"                                  \
     "  - {name: dns, port: 53, protocol: UDP}\n"
-#define POD(name, ip, version, extra)                                                              \
-    "---\napiVersion: v1\nkind: Pod\nmetadata: {name: " name ", namespace: ns, labels: {app: web, " \
-    "version: " version "}}\nspec: {containers: [{name: c, image: i, ports: [{name: admin, "       \
+#define POD(name, ip, version, extra)                                                        \
+    "---\napiVersion: v1\nkind: Pod\nmetadata: {name: " name                                 \
+    ", namespace: ns, labels: {app: web, "                                                   \
+    "version: " version "}}\nspec: {containers: [{name: c, image: i, ports: [{name: admin, " \
     "containerPort: 9090}]}]}\nstatus: {podIP: " ip extra "}\n"
 #define PODS POD("p1", "10.0.0.1", "v1", "") POD("p2", "10.0.0.2", "v2", "")
-#define RULE(policy)                                                                               \
-    "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n"                             \
+#define RULE(policy)                                                   \
+    "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n" \
     "metadata: {name: dr, namespace: ns}\nspec:\n  host: web\n" policy
 #define WEB "web.ns.svc.cluster.local"
 
@@ -23,8 +24,8 @@ TEST(clusters_of_a_service_from_its_pods)
     struct compiled c;
     compiled_init(&c,
                   SERVICE PODS POD("p3", "10.0.0.3", "v1", ", phase: Failed")
-                  RULE("  subsets:\n  - {name: v1, labels: {version: v1}}\n"
-                       "  - {name: v9, labels: {version: v9}}\n"),
+                      RULE("  subsets:\n  - {name: v1, labels: {version: v1}}\n"
+                           "  - {name: v9, labels: {version: v9}}\n"),
                   NULL);
     EXPECT_STR(compiled_endpoints(&c, "outbound|80||" WEB), "10.0.0.1:8080 10.0.0.2:8080");
     EXPECT_STR(compiled_endpoints(&c, "outbound|81||" WEB), "10.0.0.1:9090 10.0.0.2:9090");
@@ -59,9 +60,9 @@ TEST(clusters_prefer_slices_to_endpoints_to_pods)
         "addressType: IPv4\nports: [{name: http, port: 8082}]\nendpoints:\n"
         "- {addresses: [10.0.0.2], conditions: {ready: true}}\n"
         "- {addresses: [10.9.9.9], targetRef: {kind: Pod, name: p1, namespace: ns}}\n"
-        "- {addresses: [10.0.0.7], conditions: {ready: false}}\n"
-        RULE("  subsets:\n  - {name: v1, labels: {version: v1}}\n"
-             "  - {name: v2, labels: {version: v2}}\n"),
+        "- {addresses: [10.0.0.7], conditions: {ready: false}}\n" RULE(
+            "  subsets:\n  - {name: v1, labels: {version: v1}}\n"
+            "  - {name: v2, labels: {version: v2}}\n"),
         NULL);
     EXPECT_STR(compiled_endpoints(&c, "outbound|80||" WEB), "10.0.0.2:8082 10.9.9.9:8082");
     EXPECT_STR(compiled_endpoints(&c, "outbound|80|v1|" WEB), "10.9.9.9:8082");
@@ -133,16 +134,15 @@ TEST(clusters_policy_precedence)
     struct compiled c;
     compiled_init(
         &c,
-        SERVICE RULE(
-            "  trafficPolicy:\n    loadBalancer: {simple: RANDOM}\n"
-            "    connectionPool: {tcp: {maxConnections: 7, connectTimeout: 3s}}\n"
-            "    portLevelSettings:\n    - port: {number: 81}\n"
-            "      loadBalancer: {simple: ROUND_ROBIN}\n"
-            "  subsets:\n  - name: plain\n    labels: {v: a}\n"
-            "  - name: own\n    labels: {v: a}\n    trafficPolicy:\n"
-            "      connectionPool: {http: {maxRetries: 4}}\n"
-            "      portLevelSettings:\n      - port: {number: 81}\n"
-            "        loadBalancer: {simple: LEAST_REQUEST}\n"),
+        SERVICE RULE("  trafficPolicy:\n    loadBalancer: {simple: RANDOM}\n"
+                     "    connectionPool: {tcp: {maxConnections: 7, connectTimeout: 3s}}\n"
+                     "    portLevelSettings:\n    - port: {number: 81}\n"
+                     "      loadBalancer: {simple: ROUND_ROBIN}\n"
+                     "  subsets:\n  - name: plain\n    labels: {v: a}\n"
+                     "  - name: own\n    labels: {v: a}\n    trafficPolicy:\n"
+                     "      connectionPool: {http: {maxRetries: 4}}\n"
+                     "      portLevelSettings:\n      - port: {number: 81}\n"
+                     "        loadBalancer: {simple: LEAST_REQUEST}\n"),
         NULL);
     const struct cluster_config *top = compiled_cluster(&c, "outbound|80||" WEB);
     const struct cluster_config *port = compiled_cluster(&c, "outbound|81||" WEB);
@@ -161,6 +161,88 @@ TEST(clusters_policy_precedence)
     EXPECT_EQ(own->max_retries, 4);
     EXPECT_EQ(both->lb, LB_POLICY_LEAST_REQUEST);
     EXPECT(top->settings_hash != own->settings_hash);
+    compiled_fini(&c);
+}
+
+// As the other settings: a port's entry replaces all of its level, a subset's settings the rule's.
+TEST(clusters_tls_precedence)
+{
+    static const struct {
+        const char *name;
+        enum client_tls_mode mode;
+    } want[] = {
+        {"outbound|80||" WEB, CLIENT_TLS_SIMPLE},
+        {"outbound|81||" WEB, CLIENT_TLS_DISABLE}, // nothing is inherited
+        {"outbound|80|plain|" WEB, CLIENT_TLS_SIMPLE},
+        {"outbound|81|plain|" WEB, CLIENT_TLS_DISABLE},
+        {"outbound|80|clear|" WEB, CLIENT_TLS_DISABLE},
+        {"outbound|80|own|" WEB, CLIENT_TLS_SIMPLE},
+        {"outbound|81|own|" WEB, CLIENT_TLS_ISTIO_MUTUAL},
+    };
+    struct compiled c;
+    compiled_init(&c,
+                  SERVICE RULE("  trafficPolicy:\n    tls: {mode: SIMPLE, sni: a}\n"
+                               "    portLevelSettings:\n    - port: {number: 81}\n"
+                               "      loadBalancer: {simple: RANDOM}\n"
+                               "  subsets:\n  - name: plain\n    labels: {v: a}\n"
+                               "  - name: clear\n    labels: {v: a}\n"
+                               "    trafficPolicy: {tls: {mode: DISABLE}}\n"
+                               "  - name: own\n    labels: {v: a}\n    trafficPolicy:\n"
+                               "      tls: {mode: SIMPLE, sni: bb}\n"
+                               "      portLevelSettings:\n      - port: {number: 81}\n"
+                               "        tls: {mode: ISTIO_MUTUAL}\n"),
+                  NULL);
+    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+        const struct cluster_config *one = compiled_cluster(&c, want[i].name);
+        REQUIRE(one);
+        EXPECT_EQ(one->tls_mode, want[i].mode);
+        EXPECT_EQ(one->tls != NULL, want[i].mode != CLIENT_TLS_DISABLE);
+    }
+    const struct cluster_config *istio = compiled_cluster(&c, want[6].name);
+    EXPECT_STR(istio->tls_name.ptr, "outbound_.81_.own_." WEB);
+    EXPECT_EQ(compiled_cluster(&c, want[5].name)->tls_name.len, 0);
+    compiled_fini(&c);
+}
+
+// Connections of one policy are not those of another.
+TEST(clusters_settings_differ_by_tls)
+{
+    static const char *const policies[] = {
+        "{loadBalancer: {simple: RANDOM}}",
+        "{loadBalancer: {simple: RANDOM}, tls: {mode: SIMPLE, sni: a}}",
+        "{loadBalancer: {simple: RANDOM}, tls: {mode: SIMPLE, sni: bb}}",
+        "{loadBalancer: {simple: RANDOM}, tls: {mode: ISTIO_MUTUAL, sni: bb}}",
+        "{loadBalancer: {simple: RANDOM}, tls: {mode: SIMPLE, sni: broken}}",
+    };
+    uint64_t seen[sizeof(policies) / sizeof(policies[0])];
+    for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
+        char text[1024];
+        struct compiled c;
+        snprintf(text, sizeof(text), "%s  trafficPolicy: %s\n", SERVICE RULE(""), policies[i]);
+        compiled_init(&c, text, NULL);
+        const struct cluster_config *one = compiled_cluster(&c, "outbound|80||" WEB);
+        REQUIRE(one);
+        seen[i] = one->settings_hash;
+        for (size_t k = 0; k < i; k++)
+            EXPECT(seen[k] != seen[i]);
+        compiled_fini(&c);
+    }
+}
+
+// What asks for something that is not served would be sent without it.
+TEST(clusters_of_a_refused_rule_have_no_endpoints)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  SERVICE PODS RULE("  trafficPolicy: {proxyProtocol: {version: V2}}\n"
+                                    "  subsets: [{name: a, labels: {version: v1}}]\n"),
+                  NULL);
+    EXPECT(compiled_has_finding(&c, "proxyProtocol is not served by this version"));
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80||" WEB), "");
+    EXPECT_STR(compiled_endpoints(&c, "outbound|80|a|" WEB), "");
+    compiled_fini(&c);
+    compiled_init(&c, SERVICE PODS, NULL);
+    EXPECT(compiled_endpoints(&c, "outbound|80||" WEB)[0] != '\0');
     compiled_fini(&c);
 }
 

@@ -17,7 +17,7 @@ static struct cluster_config made; // what the last one was made of
 static struct upstream_cluster *make(enum lb_policy policy, const uint32_t weights[N])
 {
     rng_init(&worker.rng, 42);
-    conn_pool_init(&pool, &worker, NULL);
+    conn_pool_init(&pool, &worker, NULL, NULL);
     for (int i = 0; i < N; i++) {
         (void)!addr_parse(SLICE("127.0.0.1"), (uint16_t)(9000 + i), &endpoints[i].addr);
         endpoints[i].weight = weights[i];
@@ -212,7 +212,7 @@ static uint64_t reload_ns(uint32_t count)
         other[i] = list[count - 1 - i];
     struct cluster_config cfg = {.name = SLICE("c"), .endpoints = list, .endpoint_count = count};
     struct cluster_config next = {.name = SLICE("c"), .endpoints = other, .endpoint_count = count};
-    conn_pool_init(&pool, &worker, NULL);
+    conn_pool_init(&pool, &worker, NULL, NULL);
     struct upstream_cluster *c = cluster_create(&pool, &cfg);
     for (int tries = 0; tries < 3; tries++) {
         const struct endpoint *kept = c->endpoints[count - 1];
