@@ -34,7 +34,11 @@ static void write_ready(struct admin *a, const struct http_request *rq, struct h
     bool draining = atomic_load(&a->runtime->draining);
     bool ready = atomic_load(&a->runtime->ready) && !draining;
     reply->status = ready ? 200 : 503;
-    text_puts(&reply->body, ready ? "ready\n" : draining ? "draining\n" : "starting\n");
+    text_puts(&reply->body, ready      ? "ready\n"
+                            : draining ? "draining\n"
+                            : atomic_load(&a->runtime->current)
+                                ? "no listener: see nothing_served in the log\n"
+                                : "starting\n");
 }
 
 static void write_live(struct admin *a, const struct http_request *rq, struct http_reply *reply)
@@ -99,7 +103,8 @@ static const struct page pages[] = {
     {"/endpoints", "addresses of each cluster", ON(SITE_ADMIN), false, write_listing},
     {"/secrets", "certificates", ON(SITE_ADMIN), false, write_listing},
     {"/config_dump", "all of these in one", ON(SITE_ADMIN), false, write_dump},
-    {"/ready", "200 once configured, 503 while draining", ON(SITE_ADMIN), false, write_ready},
+    {"/ready", "200 once a port is open for clients, 503 before and while draining", ON(SITE_ADMIN),
+     false, write_ready},
     {"/drain", "POST: stop accepting, end keep-alive", ON(SITE_ADMIN), true, write_drain},
     {"/stats/prometheus", "metrics", ON(SITE_ADMIN) | ON(SITE_METRICS), false, write_metrics},
     {"/metrics", "metrics", ON(SITE_METRICS), false, write_metrics},

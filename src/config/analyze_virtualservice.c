@@ -281,6 +281,34 @@ static void check_bound(struct analysis *a, const struct virtual_service *vs)
                     "binds to no Gateway: without `gateways` it applies to the mesh only");
 }
 
+static bool needs_route(const struct server *s)
+{
+    bool redirects = s->tls && s->tls->https_redirect;
+    bool by_name = s->tls && s->tls->mode == TLS_AUTO_PASSTHROUGH;
+    return !redirects && !by_name && s->port.protocol != PROTO_UDP;
+}
+
+// `named`: the Gateways that VirtualServices refer to. One in error may be what is missing.
+static void check_unused(struct analysis *a, const struct map *named)
+{
+    const struct label_map *labels = &a->options->labels;
+    for (uint32_t i = 0; i < a->m->broken_count; i++)
+        if (slice_eq(a->m->broken[i]->kind, SLICE("VirtualService")))
+            return;
+    for (uint32_t i = 0; i < a->m->gateways_count; i++) {
+        const struct gateway *g = a->m->gateways[i];
+        bool needed = false;
+        for (uint32_t k = 0; k < g->server_count; k++)
+            needed = needed || needs_route(&g->servers[k]);
+        if (needed && (!labels->count || labels_cover(&g->selector, labels)) &&
+            !map_get(named,
+                     analysis_key(a, "%.*s/%.*s", SLICE_FMT(g->meta.ns), SLICE_FMT(g->meta.name))))
+            finding_add(a->findings, SEVERITY_WARNING, NULL, g->meta.pos, &g->meta,
+                        "no VirtualService names this Gateway: requests are answered 404, other "
+                        "connections are closed");
+    }
+}
+
 void analyze_virtual_services(struct analysis *a)
 {
     struct map indexed;
@@ -291,4 +319,5 @@ void analyze_virtual_services(struct analysis *a)
         check_gateways(a, &indexed, vs);
         check_bound(a, vs);
     }
+    check_unused(a, &indexed);
 }

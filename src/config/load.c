@@ -199,22 +199,31 @@ static void read_folder(struct loading *l, const char *path, const char *ns, con
     free(names);
 }
 
+// What the command line names and holds nothing has been emptied, or is a mistake.
+static void read_input(struct loading *l, const struct load_input *in)
+{
+    const char *ns = in->ns ? in->ns : "default";
+    uint32_t documents = l->model->document_count, errors = l->findings->errors;
+    struct stat st;
+    if (stat(in->path, &st) != 0)
+        complain(l, in->path, strerror(errno));
+    else if (S_ISDIR(st.st_mode))
+        read_folder(l, in->path, ns, &st, NULL);
+    else
+        read_file(l, in->path, ns);
+    if (l->model->document_count == documents && l->findings->errors == errors)
+        finding_add(l->findings, SEVERITY_WARNING, NULL, (struct pos){.file = in->path}, NULL,
+                    "no document in this %s", S_ISDIR(st.st_mode) ? "folder" : "file");
+}
+
 enum err load_documents(const struct load_input *inputs, uint32_t input_count,
                         const struct load_options *options, struct model **model,
                         struct findings *findings)
 {
     struct loading l = begin(options, findings);
     uint32_t errors = findings->errors;
-    for (uint32_t i = 0; i < input_count; i++) {
-        const char *ns = inputs[i].ns ? inputs[i].ns : "default";
-        struct stat st;
-        if (stat(inputs[i].path, &st) != 0)
-            complain(&l, inputs[i].path, strerror(errno));
-        else if (S_ISDIR(st.st_mode))
-            read_folder(&l, inputs[i].path, ns, &st, NULL);
-        else
-            read_file(&l, inputs[i].path, ns);
-    }
+    for (uint32_t i = 0; i < input_count; i++)
+        read_input(&l, &inputs[i]);
     return end(&l, errors, model);
 }
 

@@ -431,7 +431,7 @@ enum err runtime_load(struct runtime *rt, struct findings *out)
         apply_listeners(rt, &ns);
         atomic_fetch_add(&rt->reload_successes, 1);
         atomic_store(&rt->last_reload_unix_s, clock_realtime_ns() / NS_PER_S);
-        atomic_store(&rt->ready, true);
+        atomic_store(&rt->ready, s->routes.listener_count > 0);
     } else {
         snapshot_destroy(s);
         atomic_fetch_add(&rt->reload_failures, 1);

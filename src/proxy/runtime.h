@@ -91,7 +91,7 @@ struct runtime {
     // For listings and metrics: written by the control thread.
     _Atomic uint64_t reload_successes, reload_failures, last_reload_unix_s, snapshots_alive;
     _Atomic uint64_t config_findings[SEVERITY_ERROR + 1]; // of the last load, served or refused
-    _Atomic bool ready, draining;
+    _Atomic bool ready, draining; // ready: the configuration in service opens a port
     // Client connections open, in all and by listener number: written by the worker that accepts or
     // closes one, with read-modify-write, because the limits are for all workers together.
     _Atomic uint32_t connections, listener_connections[RUNTIME_COUNTED_LISTENERS];

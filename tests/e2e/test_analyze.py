@@ -13,6 +13,8 @@ BROKEN = sorted((DATA / "broken").glob("*.yaml"))
 TUTORIAL = sorted((DATA / "tutorial").glob("*/*.yaml"))
 # What this version does not serve is told beside, and tested row by row in tests/unit/config.
 UNSERVED = " is not served by this version: "
+# Most of these documents are a Gateway alone; lint-gateway-unused.yaml is about just that.
+UNUSED = ": no VirtualService names this Gateway: "
 
 
 def slow_build():
@@ -47,7 +49,8 @@ def test_broken_document(path):
     args = " ".join(header(path, "args")).split()
     plain, as_json = analyze(path, *args), analyze(path, *args, "-o", "json")
     lines = plain.stdout.splitlines()
-    assert [line for line in lines if UNSERVED not in line] == expected
+    assert [line for line in lines if UNSERVED not in line
+            and (UNUSED not in line or path.stem == "lint-gateway-unused")] == expected
     findings = json.loads(as_json.stdout)
     assert [text_of(f) for f in findings] == lines
     assert all(set(f) == {"severity", "code", "file", "line", "column", "object", "message"}
@@ -124,7 +127,8 @@ def beside(path, namespace="istio"):
 def told_of(path, *args):
     found = sluice("analyze", *args).stdout.splitlines()
     return [line.removeprefix(f"{path}:") for line in found
-            if line.startswith(f"{path}:") and ": info: " not in line and UNSERVED not in line
+            if line.startswith(f"{path}:") and ": info: " not in line
+            and UNSERVED not in line and UNUSED not in line
             and "as kubectl apply would" not in line]
 
 

@@ -434,6 +434,16 @@ def test_the_readme_example(serve, tmp_path):
         assert len(v1.requests) + len(v2.requests) == 200 and 0 < len(v2.requests) < 100
 
 
+def test_what_holds_no_document_is_told(tmp_path):
+    folder, path = tmp_path / "folder", tmp_path / "empty.yaml"
+    folder.mkdir()
+    path.write_text("# nothing\n---\n")
+    result = sluice("analyze", "-f", path, "-f", folder)
+    assert result.stdout == (f"{path}: warning: no document in this file\n"
+                             f"{folder}: warning: no document in this folder\n")
+    assert result.returncode == 0
+
+
 def test_analyze_finds_everything_at_once(write):
     path = write(d.gateway(), d.virtual_service(
         d.rule({"uri": {"regex": "("}}), d.rule(rout=[]), hosts=["bookinfo.*"]))

@@ -147,6 +147,18 @@ def test_documents_that_open_no_port_are_told(site):
     becomes(site, "one")
 
 
+def test_ready_only_with_a_listener(site):
+    def ready():
+        answer = fetch(site.status_port, "/healthz/ready", host="localhost")
+        return answer.status, answer.body.split(b":")[0].strip()
+
+    assert ready() == (200, b"ready")
+    site.file.write_text(d.text(saying("one")))
+    eventually(lambda: ready() == (503, b"no listener"))
+    site.file.write_text(site.original)
+    eventually(lambda: ready() == (200, b"ready"))
+
+
 def test_what_is_no_file_is_not_waited_for(site):
     """Reading a pipe waits for its writer, and a link to a folder above leads in a circle."""
     os.mkfifo(site.folder / "pipe.yaml")
