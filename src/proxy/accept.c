@@ -10,7 +10,7 @@
 #include "tls/filter.h"
 #include "tls/hello.h"
 
-#define HANDSHAKE_TIMEOUT_NS (10 * NS_PER_S) // DESIGN.md section 5; the hello included
+#define HANDSHAKE_TIMEOUT_NS (10 * NS_PER_S) // at most; the hello included
 
 struct accept_tls {
     struct tls_hello hello;
@@ -251,6 +251,13 @@ static const struct downstream_ops accept_ops = {accept_drain, accept_close};
 
 // ---- accept
 
+// Whoever waits less for a head does not wait longer for what comes in front of it.
+static uint64_t handshake_timeout_ns(const struct proxy_listener *l)
+{
+    uint64_t head_ns = l->server_cfg.head_timeout_ns;
+    return head_ns < HANDSHAKE_TIMEOUT_NS ? head_ns : HANDSHAKE_TIMEOUT_NS;
+}
+
 static bool read_hello(struct proxy_conn *c, int fd)
 {
     struct proxy_worker *pw = c->listener->pw;
@@ -259,7 +266,7 @@ static bool read_hello(struct proxy_conn *c, int fd)
         return false;
     tls_hello_init(&c->hello->hello);
     bufq_init(&c->hello->peeked, &pw->tcp.chunks, &pw->worker.bufs);
-    timer_arm(&pw->worker.timers, &c->timer, pw->worker.now_ns + HANDSHAKE_TIMEOUT_NS);
+    timer_arm(&pw->worker.timers, &c->timer, pw->worker.now_ns + handshake_timeout_ns(c->listener));
     tcp_open(c->d.tcp, fd);
     return true;
 }
