@@ -246,6 +246,19 @@ const char *tls_conn_failure_reason(const struct tls_conn *c)
 
 // --- the handshake ---
 
+// BoringSSL does not look again at the certificate of a client whose session is resumed, and that
+// one may have expired, or a list of revoked ones, since the ticket was issued.
+static bool is_still_trusted(struct tls_conn *c)
+{
+    uint8_t alert = SSL_AD_CERTIFICATE_UNKNOWN;
+    if (!SSL_is_server(c->ssl) || !SSL_session_reused(c->ssl) || tls_ctx_reverify(c->ssl, &alert))
+        return true;
+    (void)SSL_send_fatal_alert(c->ssl, alert);
+    ERR_clear_error();
+    tls_conn_fail(c, refused(c));
+    return false;
+}
+
 // One step: TLS_DATA stands for "it is done".
 enum tls_read tls_conn_handshake(struct tls_conn *c, struct slice *in)
 {
@@ -256,6 +269,8 @@ enum tls_read tls_conn_handshake(struct tls_conn *c, struct slice *in)
     *in = c->input;
     c->input = (struct slice){NULL, 0};
     c->received += (uint32_t)(before - in->len);
+    if (r == 1 && !is_still_trusted(c))
+        return TLS_FAILED;
     if (r == 1 && record_begin(c->ssl)) {
         c->established = true;
         return TLS_DATA;

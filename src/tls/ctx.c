@@ -409,6 +409,18 @@ struct slice tls_ctx_host(const SSL *ssl)
     return p ? (struct slice){p->host, p->host_len} : (struct slice){NULL, 0};
 }
 
+bool tls_ctx_reverify(SSL *ssl, uint8_t *alert)
+{
+    const struct tls_ctx *c = tls_ctx_of(ssl);
+    if (!c) // an SSL_CTX that was not made here asks what it asks itself
+        return true;
+    bool asks = c->side == TLS_SIDE_SERVER && c->client_auth != TLS_CLIENT_AUTH_NONE;
+    bool may_lack = c->client_auth == TLS_CLIENT_AUTH_OPTIONAL;
+    if (!asks || (may_lack && !SSL_get0_peer_certificates(ssl)))
+        return true;
+    return verify_peer(ssl, alert) == ssl_verify_ok;
+}
+
 const char *tls_ctx_refusal(const SSL *ssl, enum tls_verdict *verdict)
 {
     const struct peer *p = SSL_get_ex_data(ssl, peer_index);

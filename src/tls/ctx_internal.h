@@ -28,5 +28,8 @@ struct tls_ctx *tls_ctx_of(const SSL *ssl);
 SSL *tls_ctx_new_ssl(struct tls_ctx *c, struct slice host, struct slice alpn);
 // The name that a client's connection was made for.
 struct slice tls_ctx_host(const SSL *ssl);
+// Servers, once a session was resumed: whether the client's certificate would be accepted today.
+// false: *alert is what to tell it, tls_ctx_refusal why.
+bool tls_ctx_reverify(SSL *ssl, uint8_t *alert);
 // Why the peer's certificate was refused; NULL when it was not. Lives as long as the program.
 const char *tls_ctx_refusal(const SSL *ssl, enum tls_verdict *verdict);

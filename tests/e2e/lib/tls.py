@@ -24,13 +24,15 @@ def context(ca=None, identity=None, versions=None, ciphers=None, alpn=None):
 
 
 class Client(http1.Client):
-    """HTTP/1.1 over TLS; `name` is the SNI (None: none) and what the certificate must be for."""
+    """HTTP/1.1 over TLS; `name` is the SNI (None: none) and what the certificate must be for.
+    `strict`: an end without close_notify is an ssl.SSLEOFError."""
 
-    def __init__(self, port, name="a.test", ctx=None, session=None, **kw):
+    def __init__(self, port, name="a.test", ctx=None, session=None, strict=False, **kw):
         super().__init__(port, **kw)
         try:
             self.socket = (ctx or context()).wrap_socket(self.socket, server_hostname=name,
-                                                         session=session)
+                                                         session=session,
+                                                         suppress_ragged_eofs=not strict)
         except BaseException:
             self.close()
             raise
