@@ -9,6 +9,32 @@
 #include "upstream/wrr.h"
 #include <stdlib.h>
 
+static void free_tls(struct upstream_cluster *c)
+{
+    if (c->tls)
+        tls_ctx_put(c->tls);
+    free((void *)(uintptr_t)c->host.ptr);
+    free((void *)(uintptr_t)c->tls_name.ptr);
+}
+
+static struct slice copy(struct slice s)
+{
+    char *text = malloc(s.len + 1);
+    check(text);
+    if (s.len)
+        memcpy(text, s.ptr, s.len);
+    return (struct slice){text, s.len};
+}
+
+static void take_tls(struct upstream_cluster *c, const struct cluster_config *cfg)
+{
+    free_tls(c);
+    c->tls_mode = cfg->tls_mode;
+    c->tls = cfg->tls ? tls_ctx_get(cfg->tls) : NULL;
+    c->host = copy(cfg->host);
+    c->tls_name = copy(cfg->tls_name);
+}
+
 static void cluster_put(struct upstream_cluster *c)
 {
     check(c->refs > 0);
@@ -18,6 +44,7 @@ static void cluster_put(struct upstream_cluster *c)
     free(c->weight_ends);
     wrr_destroy(c->wrr);
     free((void *)(uintptr_t)c->name.ptr);
+    free_tls(c);
     free(c);
 }
 
@@ -193,6 +220,7 @@ void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg
     c->endpoints = next;
     c->endpoint_count = cfg->endpoint_count;
     c->lb = cfg->lb;
+    take_tls(c, cfg);
     c->idle_timeout_ns = cfg->idle_timeout_ns;
     c->connect_timeout_ns = cfg->connect_timeout_ns;
     c->max_requests_per_connection = cfg->max_requests_per_connection;
@@ -213,20 +241,19 @@ void cluster_retire(struct upstream_cluster *c)
 
 enum err cluster_tls(const struct upstream_cluster *c, struct slice host, struct tls_target *out)
 {
-    const struct cluster_config *cfg = c->cfg;
     *out = (struct tls_target){.pools = c->pool->tls};
-    if (cfg->tls_mode == CLIENT_TLS_DISABLE)
+    if (c->tls_mode == CLIENT_TLS_DISABLE)
         return OK;
-    if (!cfg->tls)
+    if (!c->tls)
         return ERR_NOT_FOUND;
-    out->ctx = cfg->tls;
+    out->ctx = c->tls;
     if (host.len > TLS_HOST_MAX)
         return ERR_INVALID;
-    if (cfg->tls_mode == CLIENT_TLS_ISTIO_MUTUAL)
+    if (c->tls_mode == CLIENT_TLS_ISTIO_MUTUAL)
         out->alpn = host.len ? ISTIO_HTTP_ALPN : ISTIO_TCP_ALPN;
-    if (cfg->tls_name.len)
-        host = cfg->tls_name;
-    out->host = host.len ? host : cfg->host;
+    if (c->tls_name.len)
+        host = c->tls_name;
+    out->host = host.len ? host : c->host;
     if (out->host.ptr[out->host.len - 1] == '.')
         out->host.len--; // RFC 6066, 3
     return OK;

@@ -31,6 +31,9 @@ struct upstream_cluster {
     enum lb_policy lb;
     uint64_t idle_timeout_ns, connect_timeout_ns;
     uint32_t max_requests_per_connection;
+    enum client_tls_mode tls_mode;
+    struct tls_ctx *tls; // counted; may be NULL
+    struct slice host, tls_name;
     struct endpoint **endpoints;
     uint32_t endpoint_count;
     uint64_t total_weight; // each is of 32 bits, their sum may be of more
