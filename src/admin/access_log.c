@@ -9,6 +9,7 @@
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "proxy/flow_end.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -73,16 +74,15 @@ static void wake_writer(struct access_log *l)
         return; // it looks by itself soon enough
 }
 
-void access_log_exchange(void *access_log, uint32_t worker, const struct exchange *x)
+static uint64_t wall_clock(const struct access_log *l, uint64_t ns)
 {
-    struct access_log *l = access_log;
-    struct line_ring *r = &l->rings[worker];
-    struct text line;
+    return ns + atomic_load_explicit(&l->wall_offset_ns, memory_order_relaxed);
+}
+
+static void log_line(struct access_log *l, struct line_ring *r, const struct text *line)
+{
     bool half_full = false;
-    text_init_fixed(&line, r->scratch, LINE_BYTES);
-    uint64_t offset = atomic_load_explicit(&l->wall_offset_ns, memory_order_relaxed);
-    log_format_write(l->format, x, offset + x->start_ns, &line);
-    if (line.overflow || !put(r, line.data, line.len, &half_full)) {
+    if (line->overflow || !put(r, line->data, line->len, &half_full)) {
         uint64_t n = atomic_load_explicit(&r->dropped, memory_order_relaxed);
         atomic_store_explicit(&r->dropped, n + 1, memory_order_relaxed);
     }
@@ -90,6 +90,26 @@ void access_log_exchange(void *access_log, uint32_t worker, const struct exchang
         atomic_store_explicit(&l->awake, true, memory_order_relaxed);
         wake_writer(l);
     }
+}
+
+void access_log_exchange(void *access_log, uint32_t worker, const struct exchange *x)
+{
+    struct access_log *l = access_log;
+    struct line_ring *r = &l->rings[worker];
+    struct text line;
+    text_init_fixed(&line, r->scratch, LINE_BYTES);
+    log_format_write(l->format, x, wall_clock(l, x->start_ns), &line);
+    log_line(l, r, &line);
+}
+
+void access_log_flow(void *access_log, uint32_t worker, const struct proxy_flow_end *f)
+{
+    struct access_log *l = access_log;
+    struct line_ring *r = &l->rings[worker];
+    struct text line;
+    text_init_fixed(&line, r->scratch, LINE_BYTES);
+    log_format_write_flow(l->format, f, wall_clock(l, f->start_ns), &line);
+    log_line(l, r, &line);
 }
 
 // ---- the writer

@@ -1,11 +1,12 @@
-// Access log: one line for each exchange, text (Envoy's default format by operators) or JSON.
-// Workers format into a buffer of their own; a writer thread does the file I/O, so that a slow
-// disk costs dropped (and counted) lines, never latency.
+// Access log: one line for each exchange and each relayed connection, text (Envoy's default format
+// by operators) or JSON. Workers format into a buffer of their own; a writer thread does the file
+// I/O, so that a slow disk costs dropped (and counted) lines, never latency.
 #pragma once
 #include "core/err.h"
 #include "proto/exchange.h"
 
 struct access_log;
+struct proxy_flow_end;
 
 enum access_log_format { ACCESS_LOG_TEXT, ACCESS_LOG_JSON, ACCESS_LOG_CUSTOM };
 
@@ -21,5 +22,6 @@ enum err access_log_create(const struct access_log_config *cfg, struct access_lo
                            char *error, size_t cap) must_use;
 void access_log_destroy(struct access_log *l); // writes what is left
 void access_log_exchange(void *access_log, uint32_t worker, const struct exchange *x);
+void access_log_flow(void *access_log, uint32_t worker, const struct proxy_flow_end *f);
 void access_log_reopen(struct access_log *l); // any thread
 uint64_t access_log_dropped(const struct access_log *l);

@@ -182,8 +182,9 @@ static void write_value_json(const struct log_result *r, struct text *out)
         text_puts(out, "null");
 }
 
-void log_format_write(const struct log_format *f, const struct exchange *x, uint64_t start_unix_ns,
-                      struct text *out)
+// One of the two is given.
+static void write_line(const struct log_format *f, const struct exchange *x,
+                       const struct proxy_flow_end *flow, uint64_t start_unix_ns, struct text *out)
 {
     char scratch[LOG_VALUE_MAX];
     for (uint32_t i = 0; i < f->count; i++) {
@@ -192,11 +193,26 @@ void log_format_write(const struct log_format *f, const struct exchange *x, uint
         text_put(out, p->literal);
         if (!p->has_value)
             continue;
-        log_value_read(&p->value, x, &r);
+        if (x)
+            log_value_read(&p->value, x, &r);
+        else
+            log_value_read_flow(&p->value, flow, &r);
         (f->json ? write_value_json : write_value_text)(&r, out);
     }
     if (f->json)
         text_char(out, '}');
     if (out->len && out->data[out->len - 1] != '\n')
         text_char(out, '\n');
+}
+
+void log_format_write(const struct log_format *f, const struct exchange *x, uint64_t start_unix_ns,
+                      struct text *out)
+{
+    write_line(f, x, NULL, start_unix_ns, out);
+}
+
+void log_format_write_flow(const struct log_format *f, const struct proxy_flow_end *flow,
+                           uint64_t start_unix_ns, struct text *out)
+{
+    write_line(f, NULL, flow, start_unix_ns, out);
 }

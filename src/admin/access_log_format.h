@@ -6,6 +6,7 @@
 #include "proto/exchange.h"
 
 struct log_format;
+struct proxy_flow_end;
 
 // What Istio's gateways log by default.
 extern const char access_log_istio_text[];
@@ -21,3 +22,6 @@ void log_format_destroy(struct log_format *f);
 // One line with its line feed. start_unix_ns: wall clock at x->start_ns.
 void log_format_write(const struct log_format *f, const struct exchange *x, uint64_t start_unix_ns,
                       struct text *out);
+// The same of a relayed connection: what only HTTP has is left out ("-").
+void log_format_write_flow(const struct log_format *f, const struct proxy_flow_end *flow,
+                           uint64_t start_unix_ns, struct text *out);

@@ -3,7 +3,9 @@
 #include "admin/access_log_format.h"
 #include "core/clock.h"
 #include "proto/downstream.h"
+#include "proxy/flow_end.h"
 #include "proxy/proxy.h"
+#include "tls/conn.h"
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -78,10 +80,8 @@ static void read_default_time(struct log_result *r, time_t s, uint64_t fraction_
     r->text = (struct slice){r->scratch, 24};
 }
 
-static void read_start_time(const struct log_value *v, const struct exchange *x,
-                            struct log_result *r)
+static void start_time(const struct log_value *v, struct log_result *r)
 {
-    (void)x;
     time_t s = (time_t)(r->start_unix_ns / NS_PER_S);
     uint64_t fraction = r->start_unix_ns % NS_PER_S;
     struct tm tm;
@@ -94,6 +94,13 @@ static void read_start_time(const struct log_value *v, const struct exchange *x,
     expand_fraction(v->name, fraction, format, sizeof(format));
     size_t n = strftime(r->scratch, LOG_VALUE_MAX, format, &tm);
     words(r, (struct slice){r->scratch, n});
+}
+
+static void read_start_time(const struct log_value *v, const struct exchange *x,
+                            struct log_result *r)
+{
+    (void)x;
+    start_time(v, r);
 }
 
 static void read_duration(const struct log_value *v, const struct exchange *x, struct log_result *r)
@@ -204,18 +211,16 @@ static void read_response_code(const struct log_value *v, const struct exchange 
     number(r, x->response_status);
 }
 
-static void read_response_flags(const struct log_value *v, const struct exchange *x,
-                                struct log_result *r)
+static void flags(struct log_result *r, uint32_t set)
 {
     static const char *const names[] = {
 #define X(bit, flag) flag,
         RESPONSE_FLAG_TABLE(X)
 #undef X
     };
-    (void)v;
     size_t n = 0;
     for (uint32_t i = 0; i < RESPONSE_FLAG_COUNT; i++) {
-        if (!(x->response_flags & (1u << i)))
+        if (!(set & (1u << i)))
             continue;
         if (n)
             r->scratch[n++] = ',';
@@ -224,6 +229,13 @@ static void read_response_flags(const struct log_value *v, const struct exchange
         n += len;
     }
     words(r, (struct slice){r->scratch, n});
+}
+
+static void read_response_flags(const struct log_value *v, const struct exchange *x,
+                                struct log_result *r)
+{
+    (void)v;
+    flags(r, x->response_flags);
 }
 
 // Without blanks, so that it stays one column, as Envoy does. `s` may be the scratch.
@@ -285,15 +297,20 @@ static void read_route_name(const struct log_value *v, const struct exchange *x,
     words(r, px->route ? px->route->name : px->kept.route_name);
 }
 
+static void transport_failure(struct log_result *r, const char *reason)
+{
+    if (!reason)
+        return;
+    int n = snprintf(r->scratch, LOG_VALUE_MAX, "TLS_error:_%s", reason);
+    size_t len = (size_t)n < LOG_VALUE_MAX ? (size_t)n : LOG_VALUE_MAX - 1;
+    words(r, one_column(r, (struct slice){r->scratch, len}));
+}
+
 static void read_transport_failure(const struct log_value *v, const struct exchange *x,
                                    struct log_result *r)
 {
     (void)v;
-    if (!x->transport_failure)
-        return;
-    int n = snprintf(r->scratch, LOG_VALUE_MAX, "TLS_error:_%s", x->transport_failure);
-    size_t len = (size_t)n < LOG_VALUE_MAX ? (size_t)n : LOG_VALUE_MAX - 1;
-    words(r, one_column(r, (struct slice){r->scratch, len}));
+    transport_failure(r, x->transport_failure);
 }
 
 static void read_upstream_tls_version(const struct log_value *v, const struct exchange *x,
@@ -372,20 +389,195 @@ static void read_local_port(const struct log_value *v, const struct exchange *x,
     number(r, addr_port(downstream_local(x->conn)));
 }
 
-static void read_hostname(const struct log_value *v, const struct exchange *x, struct log_result *r)
+static void read_server_name(const struct log_value *v, const struct exchange *x,
+                             struct log_result *r)
 {
+    struct tls_info info;
     (void)v;
-    (void)x;
+    if (!x->conn->tls)
+        return;
+    tls_conn_info(x->conn->tls, &info);
+    words(r, info.sni);
+}
+
+static void hostname(struct log_result *r)
+{
     if (gethostname(r->scratch, 256) == 0) {
         r->scratch[255] = '\0';
         words(r, slice_of(r->scratch));
     }
 }
 
+static void read_hostname(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    (void)x;
+    hostname(r);
+}
+
 static void read_nothing(const struct log_value *v, const struct exchange *x, struct log_result *r)
 {
     (void)v; // Envoy knows it; here there is never a value: "-"
     (void)x;
+    (void)r;
+}
+
+// ---- a relayed connection
+
+static void flow_start_time(const struct log_value *v, const struct proxy_flow_end *f,
+                            struct log_result *r)
+{
+    (void)f;
+    start_time(v, r);
+}
+
+static void flow_code(const struct log_value *v, const struct proxy_flow_end *f,
+                      struct log_result *r)
+{
+    (void)v;
+    (void)f;
+    number(r, 0);
+}
+
+static void flow_flags(const struct log_value *v, const struct proxy_flow_end *f,
+                       struct log_result *r)
+{
+    (void)v;
+    flags(r, f->response_flags);
+}
+
+static void flow_details(const struct log_value *v, const struct proxy_flow_end *f,
+                         struct log_result *r)
+{
+    (void)v;
+    words(r, slice_of(f->details));
+}
+
+static void flow_termination(const struct log_value *v, const struct proxy_flow_end *f,
+                             struct log_result *r)
+{
+    (void)v;
+    words(r, slice_of(f->termination));
+}
+
+static void flow_bytes_received(const struct log_value *v, const struct proxy_flow_end *f,
+                                struct log_result *r)
+{
+    (void)v;
+    number(r, f->bytes_received);
+}
+
+static void flow_bytes_sent(const struct log_value *v, const struct proxy_flow_end *f,
+                            struct log_result *r)
+{
+    (void)v;
+    number(r, f->bytes_sent);
+}
+
+static void flow_duration(const struct log_value *v, const struct proxy_flow_end *f,
+                          struct log_result *r)
+{
+    (void)v;
+    number(r, (f->end_ns - f->start_ns) / NS_PER_MS);
+}
+
+static void flow_upstream_host(const struct log_value *v, const struct proxy_flow_end *f,
+                               struct log_result *r)
+{
+    (void)v;
+    words(r, f->upstream_host);
+}
+
+static void flow_upstream_cluster(const struct log_value *v, const struct proxy_flow_end *f,
+                                  struct log_result *r)
+{
+    (void)v;
+    words(r, f->cluster_name);
+}
+
+static void flow_upstream_local(const struct log_value *v, const struct proxy_flow_end *f,
+                                struct log_result *r)
+{
+    (void)v;
+    address(r, &f->upstream_local, true);
+}
+
+static void flow_transport_failure(const struct log_value *v, const struct proxy_flow_end *f,
+                                   struct log_result *r)
+{
+    (void)v;
+    transport_failure(r, f->transport_failure);
+}
+
+static void flow_attempts(const struct log_value *v, const struct proxy_flow_end *f,
+                          struct log_result *r)
+{
+    (void)v;
+    number(r, f->tries);
+}
+
+static void flow_remote(const struct log_value *v, const struct proxy_flow_end *f,
+                        struct log_result *r)
+{
+    (void)v;
+    address(r, &f->conn->peer, true);
+}
+
+static void flow_remote_ip(const struct log_value *v, const struct proxy_flow_end *f,
+                           struct log_result *r)
+{
+    (void)v;
+    address(r, &f->conn->peer, false);
+}
+
+static void flow_remote_port(const struct log_value *v, const struct proxy_flow_end *f,
+                             struct log_result *r)
+{
+    (void)v;
+    number(r, addr_port(&f->conn->peer));
+}
+
+static void flow_local(const struct log_value *v, const struct proxy_flow_end *f,
+                       struct log_result *r)
+{
+    (void)v;
+    address(r, &f->conn->local, true);
+}
+
+static void flow_local_ip(const struct log_value *v, const struct proxy_flow_end *f,
+                          struct log_result *r)
+{
+    (void)v;
+    address(r, &f->conn->local, false);
+}
+
+static void flow_local_port(const struct log_value *v, const struct proxy_flow_end *f,
+                            struct log_result *r)
+{
+    (void)v;
+    number(r, addr_port(&f->conn->local));
+}
+
+static void flow_server_name(const struct log_value *v, const struct proxy_flow_end *f,
+                             struct log_result *r)
+{
+    (void)v;
+    words(r, f->server_name);
+}
+
+static void flow_hostname(const struct log_value *v, const struct proxy_flow_end *f,
+                          struct log_result *r)
+{
+    (void)v;
+    (void)f;
+    hostname(r);
+}
+
+static void flow_nothing(const struct log_value *v, const struct proxy_flow_end *f,
+                         struct log_result *r)
+{
+    (void)v; // what only a request has
+    (void)f;
     (void)r;
 }
 
@@ -397,41 +589,43 @@ static const struct log_operator {
     const char *name;
     enum argument argument;
     void (*read)(const struct log_value *v, const struct exchange *x, struct log_result *r);
+    void (*read_flow)(const struct log_value *v, const struct proxy_flow_end *f,
+                      struct log_result *r);
 } operators[] = {
-    {"START_TIME", ARG_FORMAT, read_start_time},
-    {"REQ", ARG_FIELD, read_req},
-    {"RESP", ARG_FIELD, read_resp},
-    {"TRAILER", ARG_FIELD, read_nothing},
-    {"PROTOCOL", ARG_NONE, read_protocol},
-    {"RESPONSE_CODE", ARG_NONE, read_response_code},
-    {"RESPONSE_FLAGS", ARG_NONE, read_response_flags},
-    {"RESPONSE_CODE_DETAILS", ARG_NONE, read_details},
-    {"CONNECTION_TERMINATION_DETAILS", ARG_NONE, read_nothing},
-    {"BYTES_RECEIVED", ARG_NONE, read_bytes_received},
-    {"BYTES_SENT", ARG_NONE, read_bytes_sent},
-    {"DURATION", ARG_NONE, read_duration},
-    {"REQUEST_DURATION", ARG_NONE, read_request_duration},
-    {"RESPONSE_DURATION", ARG_NONE, read_response_duration},
-    {"RESPONSE_TX_DURATION", ARG_NONE, read_response_tx_duration},
-    {"UPSTREAM_HOST", ARG_NONE, read_upstream_host},
-    {"UPSTREAM_REMOTE_ADDRESS", ARG_NONE, read_upstream_host},
-    {"UPSTREAM_CLUSTER", ARG_NONE, read_upstream_cluster},
-    {"UPSTREAM_CLUSTER_RAW", ARG_NONE, read_upstream_cluster},
-    {"UPSTREAM_LOCAL_ADDRESS", ARG_NONE, read_nothing},
-    {"UPSTREAM_TLS_VERSION", ARG_NONE, read_upstream_tls_version},
-    {"UPSTREAM_TRANSPORT_FAILURE_REASON", ARG_NONE, read_transport_failure},
-    {"UPSTREAM_REQUEST_ATTEMPT_COUNT", ARG_NONE, read_attempts},
-    {"DOWNSTREAM_REMOTE_ADDRESS", ARG_NONE, read_remote},
-    {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_remote_ip},
-    {"DOWNSTREAM_REMOTE_PORT", ARG_NONE, read_remote_port},
-    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS", ARG_NONE, read_remote},
-    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_remote_ip},
-    {"DOWNSTREAM_LOCAL_ADDRESS", ARG_NONE, read_local},
-    {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", ARG_NONE, read_local_ip},
-    {"DOWNSTREAM_LOCAL_PORT", ARG_NONE, read_local_port},
-    {"REQUESTED_SERVER_NAME", ARG_NONE, read_nothing},
-    {"ROUTE_NAME", ARG_NONE, read_route_name},
-    {"HOSTNAME", ARG_NONE, read_hostname},
+    {"START_TIME", ARG_FORMAT, read_start_time, flow_start_time},
+    {"REQ", ARG_FIELD, read_req, flow_nothing},
+    {"RESP", ARG_FIELD, read_resp, flow_nothing},
+    {"TRAILER", ARG_FIELD, read_nothing, flow_nothing},
+    {"PROTOCOL", ARG_NONE, read_protocol, flow_nothing},
+    {"RESPONSE_CODE", ARG_NONE, read_response_code, flow_code},
+    {"RESPONSE_FLAGS", ARG_NONE, read_response_flags, flow_flags},
+    {"RESPONSE_CODE_DETAILS", ARG_NONE, read_details, flow_details},
+    {"CONNECTION_TERMINATION_DETAILS", ARG_NONE, read_nothing, flow_termination},
+    {"BYTES_RECEIVED", ARG_NONE, read_bytes_received, flow_bytes_received},
+    {"BYTES_SENT", ARG_NONE, read_bytes_sent, flow_bytes_sent},
+    {"DURATION", ARG_NONE, read_duration, flow_duration},
+    {"REQUEST_DURATION", ARG_NONE, read_request_duration, flow_nothing},
+    {"RESPONSE_DURATION", ARG_NONE, read_response_duration, flow_nothing},
+    {"RESPONSE_TX_DURATION", ARG_NONE, read_response_tx_duration, flow_nothing},
+    {"UPSTREAM_HOST", ARG_NONE, read_upstream_host, flow_upstream_host},
+    {"UPSTREAM_REMOTE_ADDRESS", ARG_NONE, read_upstream_host, flow_upstream_host},
+    {"UPSTREAM_CLUSTER", ARG_NONE, read_upstream_cluster, flow_upstream_cluster},
+    {"UPSTREAM_CLUSTER_RAW", ARG_NONE, read_upstream_cluster, flow_upstream_cluster},
+    {"UPSTREAM_LOCAL_ADDRESS", ARG_NONE, read_nothing, flow_upstream_local},
+    {"UPSTREAM_TLS_VERSION", ARG_NONE, read_upstream_tls_version, flow_nothing},
+    {"UPSTREAM_TRANSPORT_FAILURE_REASON", ARG_NONE, read_transport_failure, flow_transport_failure},
+    {"UPSTREAM_REQUEST_ATTEMPT_COUNT", ARG_NONE, read_attempts, flow_attempts},
+    {"DOWNSTREAM_REMOTE_ADDRESS", ARG_NONE, read_remote, flow_remote},
+    {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_remote_ip, flow_remote_ip},
+    {"DOWNSTREAM_REMOTE_PORT", ARG_NONE, read_remote_port, flow_remote_port},
+    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS", ARG_NONE, read_remote, flow_remote},
+    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_remote_ip, flow_remote_ip},
+    {"DOWNSTREAM_LOCAL_ADDRESS", ARG_NONE, read_local, flow_local},
+    {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", ARG_NONE, read_local_ip, flow_local_ip},
+    {"DOWNSTREAM_LOCAL_PORT", ARG_NONE, read_local_port, flow_local_port},
+    {"REQUESTED_SERVER_NAME", ARG_NONE, read_server_name, flow_server_name},
+    {"ROUTE_NAME", ARG_NONE, read_route_name, flow_nothing},
+    {"HOSTNAME", ARG_NONE, read_hostname, flow_hostname},
 };
 #define OPERATORS (sizeof(operators) / sizeof(operators[0]))
 
@@ -510,10 +704,22 @@ bool log_value_parse(char *op, size_t len, struct log_value *out, char *error, s
     return ok;
 }
 
-void log_value_read(const struct log_value *v, const struct exchange *x, struct log_result *r)
+static void cut(const struct log_value *v, struct log_result *r)
 {
-    operators[v->operator].read(v, x, r);
     size_t limit = v->max_len ? v->max_len : LOG_VALUE_MAX;
     if (r->text.len > limit)
         r->text.len = limit;
+}
+
+void log_value_read(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    operators[v->operator].read(v, x, r);
+    cut(v, r);
+}
+
+void log_value_read_flow(const struct log_value *v, const struct proxy_flow_end *f,
+                         struct log_result *r)
+{
+    operators[v->operator].read_flow(v, f, r);
+    cut(v, r);
 }

@@ -85,7 +85,8 @@ static bool start_workers(struct run *r)
         .idle_timeout_ns = o->idle_timeout_ns,
         .stall_timeout_ns = o->stall_timeout_ns,
         .on_exchange_end = r->access_log ? access_log_exchange : NULL,
-        .on_exchange_end_arg = r->access_log,
+        .on_flow_end = r->access_log ? access_log_flow : NULL,
+        .on_end_arg = r->access_log,
     };
     return runtime_start(r->runtime, &cfg) == OK;
 }

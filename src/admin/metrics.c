@@ -132,6 +132,7 @@ static void process(struct text *out, const struct metrics *m)
 
 struct sum { // over the workers
     uint64_t total, active, retries, request_bytes, response_bytes, sum_ns;
+    uint64_t cx_total, cx_active, cx_connect_fail, rx_bytes, tx_bytes;
     uint64_t classes[5], flags[RESPONSE_FLAG_COUNT], buckets[HISTOGRAM_BUCKETS];
 };
 
@@ -143,6 +144,11 @@ static void add_entry(struct sum *s, const struct stat_entry *e)
     s->request_bytes += counter_read(&e->request_bytes);
     s->response_bytes += counter_read(&e->response_bytes);
     s->sum_ns += counter_read(&e->latency.sum_ns);
+    s->cx_total += counter_read(&e->cx_total);
+    s->cx_active += counter_read(&e->cx_active);
+    s->cx_connect_fail += counter_read(&e->cx_connect_fail);
+    s->rx_bytes += counter_read(&e->rx_bytes);
+    s->tx_bytes += counter_read(&e->tx_bytes);
     for (uint32_t i = 0; i < 5; i++)
         s->classes[i] += counter_read(&e->rq_class[i]);
     for (uint32_t i = 0; i < RESPONSE_FLAG_COUNT; i++)
@@ -151,8 +157,7 @@ static void add_entry(struct sum *s, const struct stat_entry *e)
         s->buckets[i] += counter_read(&e->latency.bucket[i]);
 }
 
-// False when no worker has ever touched it.
-static bool sum_up(const struct runtime *rt, uint32_t id, struct sum *out)
+static void sum_up(const struct runtime *rt, uint32_t id, struct sum *out)
 {
     memset(out, 0, sizeof(*out));
     for (uint32_t w = 0; w < rt->worker_count; w++) {
@@ -160,7 +165,6 @@ static bool sum_up(const struct runtime *rt, uint32_t id, struct sum *out)
         if (e)
             add_entry(out, e);
     }
-    return out->total > 0 || out->active > 0;
 }
 
 struct series { // one name's samples of one metric
@@ -235,6 +239,31 @@ static void write_response_bytes(struct text *out, const struct series *s)
     write_value(out, s, s->sum->response_bytes);
 }
 
+static void write_cx_total(struct text *out, const struct series *s)
+{
+    write_value(out, s, s->sum->cx_total);
+}
+
+static void write_cx_active(struct text *out, const struct series *s)
+{
+    write_value(out, s, s->sum->cx_active);
+}
+
+static void write_cx_connect_fail(struct text *out, const struct series *s)
+{
+    write_value(out, s, s->sum->cx_connect_fail);
+}
+
+static void write_rx_bytes(struct text *out, const struct series *s)
+{
+    write_value(out, s, s->sum->rx_bytes);
+}
+
+static void write_tx_bytes(struct text *out, const struct series *s)
+{
+    write_value(out, s, s->sum->tx_bytes);
+}
+
 static void write_histogram(struct text *out, const struct series *s)
 {
     uint64_t below = 0;
@@ -258,6 +287,7 @@ static const char *const kind_names[] = {
 #define LISTENERS (1u << STAT_LISTENER)
 #define ROUTES (1u << STAT_ROUTE)
 #define CLUSTERS (1u << STAT_CLUSTER)
+#define RELAYS (1u << 31) // only of those that relay connections; else of those with requests
 
 // Prometheus wants all series of a name together, so each metric of each kind is one walk over the
 // registry: sluice_KIND_NAME{KIND="…"}.
@@ -272,14 +302,34 @@ static const struct metric {
      LISTENERS | ROUTES | CLUSTERS, write_histogram},
     {"rq_active", "gauge", "requests in flight", LISTENERS | CLUSTERS, write_active},
     {"rq_retries_total", "counter", "tries after the first one", ROUTES | CLUSTERS, write_retries},
-    {"response_flags_total", "counter", "requests by response flag (Envoy's)",
-     LISTENERS | ROUTES | CLUSTERS, write_flags},
+    {"response_flags_total", "counter",
+     "requests and relayed connections by response flag (Envoy's)", LISTENERS | ROUTES | CLUSTERS,
+     write_flags},
     {"request_body_bytes_total", "counter", "bytes of request bodies from clients",
      LISTENERS | ROUTES | CLUSTERS, write_request_bytes},
     {"response_body_bytes_total", "counter", "bytes of response bodies to clients",
      LISTENERS | ROUTES | CLUSTERS, write_response_bytes},
+    {"tcp_cx_total", "counter",
+     "connections relayed, or refused because no chain or rule is for "
+     "them",
+     RELAYS | LISTENERS | CLUSTERS, write_cx_total},
+    {"tcp_cx_active", "gauge", "relayed connections open", RELAYS | LISTENERS | CLUSTERS,
+     write_cx_active},
+    {"tcp_cx_connect_fail_total", "counter", "attempts to connect a relay that failed",
+     RELAYS | CLUSTERS, write_cx_connect_fail},
+    {"tcp_rx_bytes_total", "counter", "bytes relayed from clients", RELAYS | LISTENERS | CLUSTERS,
+     write_rx_bytes},
+    {"tcp_tx_bytes_total", "counter", "bytes relayed to clients",
+     RELAYS | RELAYS | LISTENERS | CLUSTERS, write_tx_bytes},
 };
 #define FAMILIES (KINDS * sizeof(per_name) / sizeof(per_name[0]))
+
+// Of those that no worker has ever touched nothing is said.
+static bool has_values(const struct metric *m, const struct sum *s)
+{
+    bool requests = s->total > 0 || s->active > 0, relays = s->cx_total > 0;
+    return m->kinds & RELAYS ? relays : requests || (m->write == write_flags && relays);
+}
 
 static void write_entry(struct metrics *m, uint32_t family, struct text *out)
 {
@@ -290,8 +340,10 @@ static void write_entry(struct metrics *m, uint32_t family, struct text *out)
     const struct stat_registry *stats = &m->runtime->stats;
     const struct stat_name *n = &stats->names[m->index];
     // A name that came while this listing was being made may have had another number before.
-    if (!stat_current(stats, m->index) || n->born > m->epoch || n->kind != kind ||
-        !sum_up(m->runtime, m->index, &sum))
+    if (!stat_current(stats, m->index) || n->born > m->epoch || n->kind != kind)
+        return;
+    sum_up(m->runtime, m->index, &sum);
+    if (!has_values(metric, &sum))
         return;
     snprintf(name, sizeof(name), "sluice_%s_%s", kind_names[kind], metric->name);
     if (!m->described)

@@ -95,7 +95,8 @@ struct exchange_handler {
     X(DOWNSTREAM_PROTOCOL, "DPE")   \
     X(LOCAL_RESET, "LR")            \
     X(STREAM_IDLE, "SI")            \
-    X(OVERLOAD, "OM")
+    X(OVERLOAD, "OM")               \
+    X(DURATION, "DT")
 
 enum response_flag_bit {
 #define X(bit, flag) RESPONSE_FLAG_BIT_##bit,

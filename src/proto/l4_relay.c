@@ -4,6 +4,7 @@
 // deferred task, when both connections are closed.
 #include "proto/l4_relay.h"
 #include "core/check.h"
+#include "tls/conn.h"
 #include <errno.h>
 
 static const struct tcp_events client_events, upstream_events;
@@ -102,10 +103,6 @@ static void on_closed(struct tcp *t)
 {
     struct l4_relay *r = t->owner;
     bool was_client = t == r->client;
-    if (was_client) {
-        r->client_rx = t->rx_bytes;
-        r->client_tx = t->tx_bytes;
-    }
     struct tcp *other = other_of(r, t);
     // The last timer is of a worker that this connection names.
     timer_cancel(&t->worker->timers, &r->timer);
@@ -119,13 +116,22 @@ static void on_closed(struct tcp *t)
 
 // ---- bytes
 
+static void count(struct l4_relay *r, bool from_client, uint64_t n)
+{
+    *(from_client ? &r->rx : &r->tx) += n;
+    if (r->cfg->on_bytes && n)
+        r->cfg->on_bytes(r->owner, from_client, n);
+}
+
 static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n)
 {
     struct l4_relay *r = t->owner;
     struct tcp *to = r->connected ? other_of(r, t) : NULL;
     struct bufq *out = to ? &to->out : &r->held; // a pause lets arrive what is under way
     bool ok = !r->ended;
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < n; i++) {
+        bytes += data[i].len;
         if (ok)
             ok = bufq_append_buffer(out, data[i], bids[i]);
         else
@@ -133,7 +139,10 @@ static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bid
     }
     if (!ok && !r->ended)
         l4_relay_close(r, L4_END_LOCAL);
-    if (r->ended || !to)
+    if (r->ended)
+        return;
+    count(r, t == r->client, bytes);
+    if (!to)
         return;
     tcp_flush(to);
     if (out->bytes > TCP_HIGH_WATER)
@@ -205,6 +214,9 @@ static const struct tcp_events abandoned_events = {.on_closed = on_abandoned_clo
 static void upstream_failed(struct l4_relay *r, enum l4_end why)
 {
     struct tcp *t = r->upstream;
+    const struct tls_conn *tls = tls_filter_conn(t);
+    if (tls && tls_conn_failure(tls) != TLS_FAIL_NONE)
+        r->transport_failure = tls_conn_failure_reason(tls);
     r->connecting = false;
     r->upstream = NULL;
     tcp_hand_over(t, &abandoned_events, NULL);
@@ -238,8 +250,10 @@ void l4_relay_start(struct l4_relay *r, struct tcp_pools *tcp, struct tcp *clien
     r->start_ns = client->worker->now_ns;
     timer_init(&r->timer, on_timer);
     bufq_init(&r->held, &tcp->chunks, &client->worker->bufs);
-    if (first)
+    if (first) {
+        count(r, true, first->bytes);
         bufq_move(&r->held, first);
+    }
     tcp_hand_over(client, &client_events, r);
     tcp_pause(client);
 }

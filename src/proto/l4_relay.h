@@ -26,6 +26,8 @@ struct l4_relay_config {
     // The upstream is connected, or cannot be: l4_relay_try may be called again, else the client is
     // closed. May be NULL.
     void (*on_connect)(struct l4_relay *r, void *owner, bool connected);
+    // Bytes came from one side for the other (they are in rx or tx). May be NULL.
+    void (*on_bytes)(void *owner, bool from_client, uint64_t n);
     void (*on_end)(struct l4_relay *r, void *owner);
 };
 
@@ -36,8 +38,9 @@ struct l4_relay {
     struct tcp_pools *tcp;
     struct timer timer; // connecting, then idle
     uint64_t start_ns, connected_ns, end_ns;
-    uint64_t progress; // bytes moved when the timer was armed
-    uint64_t client_rx, client_tx;
+    uint64_t progress;             // bytes moved when the timer was armed
+    const char *transport_failure; // why the upstream's TLS has failed, the last time; a constant
+    uint64_t rx, tx;               // from and to the client, what was queued for it included
     enum l4_end end;
     struct bufq held; // of the client, until the upstream is connected
     bool connecting, connected, ended, client_eof, upstream_eof;
@@ -48,7 +51,6 @@ struct l4_relay {
 void l4_relay_start(struct l4_relay *r, struct tcp_pools *tcp, struct tcp *client,
                     struct bufq *first, const struct l4_relay_config *cfg, void *owner);
 // Starts connecting, with TLS where `tls` has a context: its handshake is part of that. `to` must
-// live until on_connect. false: not even a socket could be had,
-// nothing follows.
+// live until on_connect. false: not even a socket could be had, nothing follows.
 bool l4_relay_try(struct l4_relay *r, const struct addr *to, const struct tls_target *tls);
 void l4_relay_close(struct l4_relay *r, enum l4_end why); // both sides; on_end follows

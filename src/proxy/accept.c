@@ -73,9 +73,9 @@ static void on_closed(struct tcp *t)
 
 // ---- the codec
 
-static void start_relay(struct proxy_conn *c, struct bufq *first)
+static void start_relay(struct proxy_conn *c, struct bufq *first, struct slice server_name)
 {
-    if (!proxy_relay_start(c, first))
+    if (!proxy_relay_start(c, first, server_name))
         tcp_close(c->d.tcp);
     c->chain = NULL; // a relay that goes on needs nothing of the configuration
 }
@@ -84,7 +84,7 @@ static void start_codec(struct proxy_conn *c)
 {
     struct proxy_worker *pw = c->listener->pw;
     if (!c->chain->routes) {
-        start_relay(c, NULL);
+        start_relay(c, NULL, SLICE(""));
         return;
     }
     if (!h1_server_start(&pw->servers, &c->listener->server_cfg, &c->d)) {
@@ -155,6 +155,8 @@ static void choose_chain(struct proxy_conn *c)
         lc ? chain_find(&lc->by_name, lc->any, tls_hello_sni(hello)) : NULL;
     if (!usable(chain, hello)) {
         worker_count(worker_of(c), no_filter_chain_match);
+        proxy_flow_refused(c, tls_hello_sni(hello), FLAG_NO_ROUTE, "filter_chain_not_found",
+                           SLICE(""));
         tcp_close(c->d.tcp);
         return;
     }
@@ -163,7 +165,7 @@ static void choose_chain(struct proxy_conn *c)
         terminate(c);
     } else {
         timer_cancel(&worker_of(c)->timers, &c->timer);
-        start_relay(c, &c->hello->peeked);
+        start_relay(c, &c->hello->peeked, tls_hello_sni(hello));
         drop_hello(c);
     }
 }

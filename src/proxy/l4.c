@@ -1,8 +1,12 @@
 // A relayed connection. It owns the relay; of the configuration it keeps nothing but names, so that
 // a connection that lasts for days holds no snapshot. Worker's thread.
 #include "proxy/l4.h"
+#include "core/ring.h"
 #include "proto/l4_relay.h"
+#include "proxy/flow_end.h"
 #include "proxy/proxy_internal.h"
+#include "tls/conn.h"
+#include "tls/hello.h"
 
 #define TRIES 3u // of endpoints that do not answer; nothing has been sent to those
 #define IDLE_TIMEOUT_NS (3600 * NS_PER_S) // Envoy's tcp_proxy idle_timeout
@@ -11,12 +15,14 @@ struct flow {
     struct l4_relay relay;
     struct l4_relay_config cfg;
     struct proxy_conn *conn;
-    struct upstream_cluster *cluster;
-    struct endpoint *endpoint; // begun on, until the end
+    struct upstream_cluster *cluster;                  // held
+    struct endpoint *endpoint;                         // begun on, until the end
+    struct stat_entry *listener_stats, *cluster_stats; // held; NULL: none
     uint32_t tries;
-    uint32_t flags;      // enum response_flag
-    const char *details; // as in the access log; NULL: none
-    uint64_t client_rx, client_tx;
+    uint32_t flags;             // enum response_flag
+    struct addr upstream_local; // for the log only
+    uint16_t server_name_len;
+    char server_name[TLS_SNI_MAX];
 };
 
 void proxy_l4_pools_init(struct proxy_worker *pw, uint32_t cap)
@@ -39,7 +45,6 @@ static bool try_next(struct flow *f)
     struct endpoint *e = cluster_choose(f->cluster, &w->rng, avoid, 1);
     if (!e) {
         f->flags |= FLAG_NO_HEALTHY;
-        f->details = "no_healthy_upstream";
         return false;
     }
     if (e == before && f->tries > 0)
@@ -60,30 +65,146 @@ static bool try_next(struct flow *f)
     return false;
 }
 
+static void learn_upstream_local(struct flow *f, int fd)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    if (ring_getsockname(fd, &ss, &len) < 0 || len > sizeof(struct sockaddr_un))
+        return;
+    memcpy(&f->upstream_local, &ss, len);
+    f->upstream_local.len = len;
+}
+
 static void on_connect(struct l4_relay *r, void *owner, bool connected)
 {
     struct flow *f = owner;
     struct worker *w = f->conn->d.worker;
     if (connected) {
         worker_count(w, upstream_cx_total);
+        if (f->conn->listener->pw->runtime->cfg.on_flow_end)
+            learn_upstream_local(f, r->upstream->fd);
         return;
     }
     worker_count(w, upstream_cx_connect_fail);
+    if (f->cluster_stats)
+        counter_add(&f->cluster_stats->cx_connect_fail, 1);
     if (f->tries < TRIES && !r->ended && try_next(f))
         return;
-    f->flags |= FLAG_CONNECT_FAILURE;
+    f->flags |= FLAG_CONNECT_FAILURE | FLAG_RETRY_LIMIT; // "UF,URX", as Envoy's tcp_proxy
+}
+
+// ---- statistics and the log
+
+static void on_bytes(void *owner, bool from_client, uint64_t n)
+{
+    struct flow *f = owner;
+    struct stat_entry *all[] = {f->listener_stats, f->cluster_stats};
+    for (int i = 0; i < 2; i++)
+        if (all[i])
+            counter_add(from_client ? &all[i]->rx_bytes : &all[i]->tx_bytes, n);
+}
+
+static struct stat_entry *begin_count(struct stat_entry *e)
+{
+    if (!e)
+        return NULL;
+    stat_hold(e); // the flow pins no snapshot
+    counter_add(&e->cx_total, 1);
+    counter_add(&e->cx_active, 1);
+    return e;
+}
+
+static void count_flags(struct stat_entry *e, uint32_t flags)
+{
+    for (; flags; flags &= flags - 1)
+        counter_add(&e->flag[__builtin_ctz(flags)], 1);
+}
+
+static void end_count(struct stat_entry *e, uint32_t flags)
+{
+    if (!e)
+        return;
+    counter_add(&e->cx_active, (uint64_t)-1);
+    count_flags(e, flags);
+    stat_release(e);
+}
+
+static struct stat_entry *listener_entry(struct proxy_conn *c, const struct snapshot *s)
+{
+    const struct listener_config *lc = snapshot_listener(s, c->listener->id);
+    return lc ? stat_get(c->listener->pw->stats, s->listener_stats[lc->stat_id]) : NULL;
+}
+
+static void log_end(const struct proxy_conn *c, const struct proxy_flow_end *end)
+{
+    const struct worker *w = c->d.worker;
+    const struct runtime_config *cfg = &c->listener->pw->runtime->cfg;
+    if (cfg->on_flow_end)
+        cfg->on_flow_end(cfg->on_end_arg, w->cfg.id, end);
+}
+
+void proxy_flow_refused(struct proxy_conn *c, struct slice server_name, uint32_t flags,
+                        const char *details, struct slice cluster_name)
+{
+    uint64_t now = c->d.worker->now_ns;
+    const struct snapshot *s = c->last ? c->last : proxy_listener_snapshot(c->listener);
+    struct stat_entry *e = listener_entry(c, s);
+    if (e) {
+        counter_add(&e->cx_total, 1);
+        count_flags(e, flags);
+    }
+    (void)downstream_local(&c->d);
+    log_end(c, &(struct proxy_flow_end){.conn = &c->d,
+                                        .start_ns = now,
+                                        .end_ns = now,
+                                        .response_flags = flags,
+                                        .details = details,
+                                        .cluster_name = cluster_name,
+                                        .server_name = server_name});
 }
 
 // ---- the end
+
+static uint32_t flags_of(enum l4_end end)
+{
+    if (end == L4_END_CLIENT_RESET)
+        return FLAG_DOWNSTREAM_TERMINATION;
+    return end == L4_END_UPSTREAM_RESET ? FLAG_UPSTREAM_TERMINATION : 0;
+}
+
+static void tell_end(const struct flow *f)
+{
+    const struct l4_relay *r = &f->relay;
+    const struct endpoint *e = f->endpoint;
+    log_end(f->conn, &(struct proxy_flow_end){
+                         .conn = &f->conn->d,
+                         .start_ns = r->start_ns,
+                         .end_ns = r->end_ns,
+                         .bytes_received = r->rx,
+                         .bytes_sent = r->tx,
+                         .response_flags = f->flags,
+                         .tries = f->tries,
+                         .termination = r->end == L4_END_IDLE ? "tcp_session_idle_timeout" : NULL,
+                         .transport_failure = r->connected ? NULL : r->transport_failure,
+                         .cluster_name = f->cluster->name,
+                         .upstream_host = {e ? e->text : NULL, e ? e->text_len : 0},
+                         .server_name = {f->server_name, f->server_name_len},
+                         .upstream_local = f->upstream_local,
+                     });
+}
 
 static void on_end(struct l4_relay *r, void *owner)
 {
     struct flow *f = owner;
     struct proxy_conn *c = f->conn;
     struct proxy_worker *pw = c->listener->pw;
-    (void)r;
+    f->flags |= flags_of(r->end);
+    end_count(f->listener_stats, f->flags);
+    end_count(f->cluster_stats, f->flags);
+    tell_end(f);
     if (f->endpoint)
         endpoint_end(f->endpoint);
+    cluster_put(f->cluster);
     worker_count_n(&pw->worker, tcp_cx_active, (uint64_t)-1);
     pool_put(&pw->relays, f);
     c->d.on_closed(&c->d);
@@ -115,25 +236,55 @@ static const struct l4_target *choose_target(struct proxy_conn *c)
     return l4_pick(rule, rng_below(&c->d.worker->rng, rule->total_weight));
 }
 
-bool proxy_relay_start(struct proxy_conn *c, struct bufq *first)
+static struct flow *flow_create(struct proxy_conn *c, const struct snapshot *s,
+                                const struct cluster_config *cfg, struct slice server_name)
 {
     struct proxy_worker *pw = c->listener->pw;
-    const struct l4_target *target = choose_target(c);
-    const struct snapshot *s = c->last ? c->last : proxy_listener_snapshot(c->listener);
-    struct upstream_cluster *cluster =
-        target && target->cluster ? proxy_worker_cluster(pw, s, target->cluster) : NULL;
+    struct upstream_cluster *cluster = proxy_worker_cluster(pw, s, cfg);
     struct flow *f = cluster ? pool_get(&pw->relays) : NULL;
-    if (!f) {
-        worker_count(&pw->worker, tcp_cx_no_route);
-        return false;
-    }
+    if (!f)
+        return NULL;
     *f = (struct flow){.conn = c, .cluster = cluster};
     f->cfg = (struct l4_relay_config){.idle_timeout_ns = IDLE_TIMEOUT_NS,
                                       .connect_timeout_ns = cluster->connect_timeout_ns,
                                       .on_connect = on_connect,
+                                      .on_bytes = on_bytes,
                                       .on_end = on_end};
+    cluster_hold(cluster);
+    f->listener_stats = begin_count(listener_entry(c, s));
+    f->cluster_stats = begin_count(stat_get(pw->stats, s->cluster_stats[cfg->index]));
+    f->server_name_len = (uint16_t)server_name.len;
+    memcpy(f->server_name, server_name.ptr, server_name.len);
+    return f;
+}
+
+// The name of a terminated connection is its TLS's, which is gone before the relay's end.
+static struct slice name_of(const struct proxy_conn *c, struct slice server_name)
+{
+    struct tls_info info;
+    if (server_name.len || !c->d.tls)
+        return server_name.ptr ? server_name : SLICE("");
+    tls_conn_info(c->d.tls, &info);
+    return info.sni.ptr && info.sni.len <= TLS_SNI_MAX ? info.sni : SLICE("");
+}
+
+bool proxy_relay_start(struct proxy_conn *c, struct bufq *first, struct slice server_name)
+{
+    struct proxy_worker *pw = c->listener->pw;
+    const struct l4_target *target = choose_target(c);
+    const struct snapshot *s = c->last ? c->last : proxy_listener_snapshot(c->listener);
+    struct slice name = name_of(c, server_name);
+    struct flow *f = target && target->cluster ? flow_create(c, s, target->cluster, name) : NULL;
+    if (!f) {
+        bool no_memory = target && target->cluster;
+        uint32_t flag = no_memory ? FLAG_OVERFLOW : target ? FLAG_NO_CLUSTER : FLAG_NO_ROUTE;
+        worker_count(&pw->worker, tcp_cx_no_route);
+        proxy_flow_refused(c, name, flag, NULL, target ? target->cluster_name : SLICE(""));
+        return false;
+    }
     worker_count(&pw->worker, tcp_cx_total);
     worker_count(&pw->worker, tcp_cx_active);
+    (void)downstream_local(&c->d); // while it is open: the log tells it at the end
     c->d.ops = &relay_ops;
     c->d.codec = f;
     l4_relay_start(&f->relay, &pw->tcp, c->d.tcp, first, &f->cfg, f);

@@ -124,7 +124,7 @@ static void finish(struct exchange *x)
     proxy_timers_cancel(x);
     proxy_count_end(x);
     if (rt->cfg.on_exchange_end)
-        rt->cfg.on_exchange_end(rt->cfg.on_exchange_end_arg, x->worker->cfg.id, x);
+        rt->cfg.on_exchange_end(rt->cfg.on_end_arg, x->worker->cfg.id, x);
     proxy_release_upstream(x);
     bufq_clear(&px->held);
     if (x->tunnel)
@@ -157,7 +157,7 @@ static void request_refused(struct exchange *x)
     proxy_count_refused(x);
     struct runtime_config *cfg = &px->pw->runtime->cfg;
     if (cfg->on_exchange_end)
-        cfg->on_exchange_end(cfg->on_exchange_end_arg, x->worker->cfg.id, x);
+        cfg->on_exchange_end(cfg->on_end_arg, x->worker->cfg.id, x);
 }
 
 static void request_data(struct exchange *x, struct chunk c, bool end)

@@ -16,6 +16,8 @@
 struct exchange;
 struct runtime;
 
+struct proxy_flow_end;
+
 struct runtime_config {
     const struct load_input *inputs;
     uint32_t input_count;
@@ -28,9 +30,11 @@ struct runtime_config {
     uint32_t connection_files;    // for connections of clients and to upstreams; 0 = likewise
     bool (*disturbed)(void *arg); // asked once the documents are read; may be NULL
     void *disturbed_arg;
-    // Called on the worker when an exchange has ended (access log); may be NULL.
+    // Called on the worker when an exchange or a relayed connection has ended (access log); may be
+    // NULL.
     void (*on_exchange_end)(void *arg, uint32_t worker, const struct exchange *x);
-    void *on_exchange_end_arg;
+    void (*on_flow_end)(void *arg, uint32_t worker, const struct proxy_flow_end *f);
+    void *on_end_arg;
 };
 
 struct proxy_listener;

@@ -18,7 +18,11 @@ struct stat_entry { // written by one worker
     struct counter flag[RESPONSE_FLAG_COUNT];
     struct counter request_bytes, response_bytes; // of bodies
     struct histogram latency;                     // request begun -> response complete
-    struct counter held; // by exchanges that count here and pin no snapshot
+    // Of relayed connections; no routes'.
+    struct counter cx_total, cx_connect_fail; // the latter: attempts; of clusters only
+    struct counter cx_active;                 // gauge
+    struct counter rx_bytes, tx_bytes;        // from and to clients
+    struct counter held;                      // by who counts here and pins no snapshot
 };
 
 #define STAT_CHUNK 64u

@@ -35,7 +35,12 @@ static void take_tls(struct upstream_cluster *c, const struct cluster_config *cf
     c->tls_name = copy(cfg->tls_name);
 }
 
-static void cluster_put(struct upstream_cluster *c)
+void cluster_hold(struct upstream_cluster *c)
+{
+    c->refs++;
+}
+
+void cluster_put(struct upstream_cluster *c)
 {
     check(c->refs > 0);
     if (--c->refs > 0)

@@ -50,6 +50,8 @@ struct upstream_cluster *cluster_create(struct conn_pool *p, const struct cluste
 void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg);
 void cluster_retire(
     struct upstream_cluster *c); // closes idle connections; freed with the last one in use
+void cluster_hold(struct upstream_cluster *c); // its name and itself stay until cluster_put
+void cluster_put(struct upstream_cluster *c);
 
 // How its endpoints are connected to, for a request to that host (without port; a relay's is empty:
 // then it is the cluster's). ERR_NOT_FOUND: by TLS, and a credential of it is broken;

@@ -428,3 +428,146 @@ def test_listed(serve, backend):
     listed = sluice("proxy-config", "listeners", "--admin", gateway.admin)
     assert re.search(rf"\b{port}\b.*outbound\|8080\|\|app\.default\.svc\.cluster\.local",
                      listed.stdout), listed.stdout
+
+
+# ---- what is told of it
+
+@pytest.fixture
+def logged(serve, tmp_path):
+    """logged(…) as serve(…), with an access log; lines(n) waits for n of them."""
+    path = tmp_path / "access.log"
+
+    def start(*docs, **kw):
+        gateway = serve(*docs, args=["--access-log", path], **kw)
+
+        def lines(count):
+            return eventually(lambda: len(text := path.read_text().splitlines()) >= count and text)
+        gateway.lines = lines
+        return gateway
+    return start
+
+
+LINE = re.compile(r'\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\] (.*)')
+
+
+def end_of(line):
+    return LINE.fullmatch(line)[1]
+
+
+CLUSTER = "outbound|8080||app.default.svc.cluster.local"
+
+
+def test_log_line(logged, backend):
+    """Istio's format, as Envoy fills it for TCP."""
+    app = backend()
+    gateway = logged(d.l4_gateway(server()), d.l4_service("tcp", to()), *d.backend(app.port),
+                     numbers=[NUMBER])
+    port = gateway.ports[NUMBER]
+    client = tcp.connect(port)
+    client.send(b"question")
+    upstream = app.accept()
+    assert upstream.receive(8) == b"question"
+    upstream.send(b"the answer")
+    assert client.receive(10) == b"the answer"
+    ours = "127.0.0.1:%d" % upstream.socket.getpeername()[1]
+    theirs = "127.0.0.1:%d" % client.socket.getsockname()[1]
+    client.close()
+    upstream.close()
+    line = end_of(gateway.lines(1)[0])
+    duration = re.search(r" 8 10 (\d+) - ", line)[1]
+    assert line == (f'"- - -" 0 - - - "-" 8 10 {duration} - "-" "-" "-" "-" '
+                    f'"127.0.0.1:{app.port}" {CLUSTER} {ours} 127.0.0.1:{port} {theirs} - -')
+
+
+def test_log_flags(logged, backend):
+    refuses = ReservedPort()
+    app = backend()
+    gateway = logged(
+        d.l4_gateway(server(1), server(2), server(3), server(4), server(5)),
+        d.l4_service("tcp", *({"match": [{"port": n}], **to(host)} for n, host in
+                              ((1, "refuses"), (2, "empty"), (3, "nobody"), (4, "app"))),
+                     {"match": [{"port": 5, "destinationSubnets": ["10.0.0.0/8"]}], **to()}),
+        *d.backend(refuses.number, name="refuses"), *d.backend(name="empty"),
+        *d.backend(app.port), numbers=[1, 2, 3, 4, 5], workers=1)
+    for i, (number, flags, cluster) in enumerate((
+            (1, "UF,URX", "outbound|8080||refuses.default.svc.cluster.local"),
+            (2, "UH", "outbound|8080||empty.default.svc.cluster.local"),
+            (3, "NC", "outbound|3||nobody.default.svc.cluster.local"),
+            (5, "NR", "-"))):
+        with tcp.connect(gateway.ports[number]) as client:
+            assert client.ended()
+        words = end_of(gateway.lines(i + 1)[i]).split()
+        assert words[3:7] == ["0", flags, "-", "-"], words
+        assert words[17] == cluster, words
+    for i, (end, flags) in enumerate((("client", "DC"), ("upstream", "UC"))):
+        client = tcp.connect(gateway.ports[4])
+        client.send(b"?")
+        upstream = app.accept()
+        assert upstream.receive(1) == b"?"
+        (client if end == "client" else upstream).reset()
+        assert end_of(gateway.lines(i + 5)[i + 4]).split()[4] == flags
+        client.close()
+    metrics = gateway.metrics()
+    for flag in ("UF", "URX", "UH", "NC", "NR", "DC", "UC"):
+        assert metrics.get("sluice_listener_response_flags_total", flag=flag) == 1, flag
+    assert metrics.get("sluice_cluster_tcp_cx_connect_fail_total",
+                       cluster="outbound|8080||refuses.default.svc.cluster.local") == 1
+    refuses.release()
+
+
+def test_log_server_name(logged, backend, tmp_path):
+    """Of passthrough and of terminated TLS; of a name that is nobody's too."""
+    cert, key = pair = tcp.certificate(tmp_path, "app.test")
+    tls = backend(tcp.says("one"), tls=tcp.server_tls(pair))
+    clear = backend(tcp.says("two"))
+    simple = {"mode": "SIMPLE", "serverCertificate": str(cert), "privateKey": str(key)}
+    gateway = logged(
+        d.l4_gateway(server(1, ["app.test"], "TLS", {"mode": "PASSTHROUGH"}),
+                     server(2, ["app.test"], "TLS", simple)),
+        d.l4_service("tls", {"match": [{"port": 1, "sniHosts": ["app.test"]}], **to("tls")},
+                     hosts=["app.test"]),
+        d.l4_service("tcp", {"match": [{"port": 2}], **to("clear")}, name="vs2"),
+        *d.backend(tls.port, name="tls"), *d.backend(clear.port, name="clear"), numbers=[1, 2],
+        workers=1)
+    for i, number in enumerate((1, 2)):
+        with tcp.connect_tls(gateway.ports[number], "app.test", cert) as client:
+            tcp.ask(client)
+        words = end_of(gateway.lines(i + 1)[i]).split()
+        assert words[-2:] == ["app.test", "-"], words
+        received, sent = int(words[8]), int(words[9])
+        if number == 1:
+            assert received > 200 and sent > 500, "the handshake is part of what is relayed"
+        else:
+            assert (received, sent) == (6, 10)
+    with pytest.raises((OSError, AssertionError)):
+        tcp.connect_tls(gateway.ports[1], "other.test")
+    words = end_of(gateway.lines(3)[2]).split()
+    assert words[4:6] == ["NR", "filter_chain_not_found"] and words[-2] == "other.test", words
+
+
+def test_statistics(serve, backend):
+    """By listener and by cluster, while the connection is open; kept through a reload that takes
+    the cluster away."""
+    app = backend()
+    gateway, port = relay(serve, app.port, workers=1)
+    client = tcp.connect(port)
+    client.send(b"question")
+    upstream = app.accept()
+    assert upstream.receive(8) == b"question"
+    upstream.send(b"the answer")
+    assert client.receive(10) == b"the answer"
+    metrics = gateway.metrics()
+    for kind, name in (("listener", f"0.0.0.0_{port}"), ("cluster", CLUSTER)):
+        found = {what: metrics.get(f"sluice_{kind}_tcp_{what}", **{kind: name}) for what in
+                 ("cx_total", "cx_active", "rx_bytes_total", "tx_bytes_total")}
+        assert found == {"cx_total": 1, "cx_active": 1, "rx_bytes_total": 8, "tx_bytes_total": 10}
+    assert not metrics.has("sluice_listener_rq_total"), "there was no request"
+    other = d.backend(app.port, name="other")
+    gateway.file.write_text(d.text(d.l4_gateway(server()), d.l4_service("tcp", to("other")), *other))
+    gateway.wait_metric("config_reload_successes", 2)
+    client.send(b"more")
+    assert upstream.receive(4) == b"more"
+    client.close()
+    upstream.close()
+    gateway.wait_metric("listener_tcp_cx_active", 0)
+    assert gateway.metric("listener_tcp_rx_bytes_total") == 12

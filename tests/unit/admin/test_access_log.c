@@ -3,6 +3,7 @@
 #include "core/clock.h"
 #include "proxy/proxy.h"
 #include "proto/downstream.h"
+#include "proxy/flow_end.h"
 #include "test.h"
 #include <fcntl.h>
 #include <poll.h>
@@ -92,6 +93,48 @@ TEST(access_log_default_line_is_istios)
                "[2026-11-23T10:20:30.456Z] \"GET /productpage?u=normal HTTP/1.1\" 200 - via_upstream - "
                "\"-\" 11 4183 12 7 \"-\" \"curl/8\" \"id-1\" \"bookinfo.com\" \"10.0.0.1:9080\" "
                "outbound|9080|v1|productpage.istio.svc.cluster.local - [::1]:8080 10.1.2.3:4567 - first\n");
+}
+
+static const char *written_flow(const char *text, const struct proxy_flow_end *flow)
+{
+    static char buf[64 << 10], error[256];
+    struct log_format *f;
+    struct text t;
+    if (log_format_compile(text, &f, error, sizeof(error)) != OK)
+        return error;
+    text_init_fixed(&t, buf, sizeof(buf) - 1);
+    log_format_write_flow(f, flow, START_NS, &t);
+    buf[t.len] = '\0';
+    log_format_destroy(f);
+    return buf;
+}
+
+TEST(access_log_line_of_a_relayed_connection)
+{
+    make_exchange(); // for its addresses
+    struct proxy_flow_end flow = {.conn = &conn,
+                                  .start_ns = 5 * NS_PER_S,
+                                  .end_ns = 7 * NS_PER_S,
+                                  .bytes_received = 11,
+                                  .bytes_sent = 12,
+                                  .tries = 2,
+                                  .cluster_name = SLICE("outbound|9000||tcp-echo.istio"),
+                                  .upstream_host = SLICE("10.0.0.1:9000"),
+                                  .server_name = SLICE("a.test")};
+    EXPECT(addr_parse_port(SLICE("10.9.9.9:77"), &flow.upstream_local) == OK);
+    EXPECT_STR(written_flow(access_log_istio_text, &flow),
+               "[2026-11-23T10:20:30.456Z] \"- - -\" 0 - - - \"-\" 11 12 2000 - \"-\" \"-\" \"-\" \"-\" "
+               "\"10.0.0.1:9000\" outbound|9000||tcp-echo.istio 10.9.9.9:77 [::1]:8080 10.1.2.3:4567 a.test -\n");
+    EXPECT_STR(written_flow("%UPSTREAM_REQUEST_ATTEMPT_COUNT% %DOWNSTREAM_REMOTE_PORT% "
+                            "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %REQUEST_DURATION%", &flow),
+               "2 4567 ::1 -\n");
+    flow = (struct proxy_flow_end){.conn = &conn,
+                                   .response_flags = FLAG_NO_ROUTE | FLAG_DURATION,
+                                   .details = "filter_chain_not_found",
+                                   .termination = "why"};
+    EXPECT_STR(written_flow(access_log_istio_text, &flow),
+               "[2026-11-23T10:20:30.456Z] \"- - -\" 0 NR,DT filter_chain_not_found why \"-\" 0 0 0 - "
+               "\"-\" \"-\" \"-\" \"-\" \"-\" - - [::1]:8080 10.1.2.3:4567 - -\n");
 }
 
 TEST(access_log_json_has_istios_keys)
