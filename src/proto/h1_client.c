@@ -123,7 +123,7 @@ void h1_client_shut(struct h1_client *c)
 
 void h1_client_end(struct h1_client *c)
 {
-    check(c->rx == CLIENT_RX_TUNNEL);
+    check(c->rx == CLIENT_RX_TUNNEL || c->rx == CLIENT_RX_IDLE);
     retire(c);
     list_insert_tail(&c->pools->ending, &c->ending_link);
     tcp_close_flush(c->tcp);
@@ -157,7 +157,11 @@ void h1_client_response_done(struct h1_client *c)
     h1_client_detach(c);
     c->requests++;
     if (!reusable) {
-        h1_client_shut(c);
+        c->rx = CLIENT_RX_IDLE;
+        if (c->tx == CLIENT_TX_DONE)
+            h1_client_part(c);
+        else
+            h1_client_shut(c);
         return;
     }
     tcp_resume(c->tcp);
@@ -237,6 +241,15 @@ static void on_closed(struct tcp *t)
 void h1_client_close(struct h1_client *c)
 {
     h1_client_shut(c);
+}
+
+// RFC 8446, 6.1: TLS ends by close_notify, that nobody takes it for cut off.
+void h1_client_part(struct h1_client *c)
+{
+    if (c->tls_version && c->rx == CLIENT_RX_IDLE && !c->tcp->worker->stop)
+        h1_client_end(c);
+    else
+        h1_client_shut(c);
 }
 
 bool h1_client_connected(const struct h1_client *c)

@@ -19,7 +19,7 @@ struct h1_client_pools {
     struct pool conns;
     struct tcp_pools *tcp;
     struct exchange_pools *exchanges;
-    struct list_node ending; // connections of tunnels that have ended, with bytes still to send
+    struct list_node ending; // connections that have ended, with bytes still to send
 };
 void h1_client_pools_init(struct h1_client_pools *p, uint32_t cap, struct tcp_pools *tcp,
                           struct exchange_pools *exchanges);
@@ -40,7 +40,8 @@ bool h1_client_reused(const struct h1_client *c);
 // The name that its TLS was made for; empty: it is in clear text.
 struct slice h1_client_tls_host(const struct h1_client *c);
 uint32_t h1_client_requests(const struct h1_client *c);
-void h1_client_close(struct h1_client *c);                    // idle ones only
+void h1_client_close(struct h1_client *c);                    // idle ones only, at once
+void h1_client_part(struct h1_client *c);                     // idle ones only, see close_notify
 void h1_client_close_ending(struct h1_client_pools *p);       // drops what they still have to send
 struct list_node *h1_client_pool_link(struct h1_client *c);   // for its endpoint's idle list
 struct list_node *h1_client_worker_link(struct h1_client *c); // for the worker's

@@ -57,7 +57,7 @@ void conn_waiter_cancel(struct conn_pool *p, struct conn_waiter *w)
 void endpoint_close_idle(struct endpoint *e)
 {
     while (!list_empty(&e->idle))
-        h1_client_close(h1_client_of_link(e->idle.next));
+        h1_client_part(h1_client_of_link(e->idle.next));
 }
 
 // ---- what a connection tells
@@ -74,7 +74,7 @@ static void on_idle_timeout(struct timer *t, uint64_t now_ns)
     const struct endpoint *e = h1_client_owner(h);
     (void)now_ns;
     worker_count(e->cluster->pool->worker, upstream_cx_idle_timeout);
-    h1_client_close(h);
+    h1_client_part(h);
 }
 
 // One that is still connecting keeps its connect timeout, and comes here again when it has
@@ -87,7 +87,7 @@ static void on_idle(struct h1_client *h, void *owner)
     bool worn =
         c->max_requests_per_connection && h1_client_requests(h) >= c->max_requests_per_connection;
     if (e->retired || worn || w->stop) {
-        h1_client_close(h);
+        h1_client_part(h);
         return;
     }
     unlink_idle(h);

@@ -399,6 +399,28 @@ def test_a_policy_that_becomes_stricter_holds_at_once(serve, backend, pki):
         assert client.roundtrip().status == 503
 
 
+def test_connections_end_by_close_notify(serve, backend, pki):
+    """Idle too long, used up, out of the configuration: RFC 8446, 6.1."""
+    app = backend()
+    docs = documents(app.port, trust(pki))
+    docs[-1]["spec"]["trafficPolicy"]["connectionPool"] = {"http": {"idleTimeout": "0.2s"}}
+    gateway = serve(*docs, workers=1)
+    assert gateway.fetch().status == 200
+    assert app.wait_connections(1)[0].ended.wait(5)
+    docs[-1]["spec"]["trafficPolicy"]["connectionPool"] = {"http": {"maxRequestsPerConnection": 1}}
+    gateway.file.write_text(d.text(*docs))
+    eventually(lambda: gateway.metric("config_reload_successes") == 2, what="the reload")
+    assert gateway.fetch().status == 200
+    assert app.wait_connections(2)[1].ended.wait(5)
+    docs[-1]["spec"]["trafficPolicy"] = {"tls": trust(pki)}
+    gateway.file.write_text(d.text(*docs))
+    eventually(lambda: gateway.metric("config_reload_successes") == 3, what="the reload")
+    assert gateway.fetch().status == 200
+    gateway.file.write_text(d.text(*documents(app.port, tls("DISABLE"))))
+    assert app.wait_connections(3)[2].ended.wait(5)
+    assert not app.tls_errors
+
+
 # ---- bodies
 
 

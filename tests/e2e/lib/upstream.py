@@ -32,7 +32,8 @@ class Connection(Stream):
         context = self.upstream.tls
         if not context:
             return
-        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.socket = context.wrap_socket(self.socket, server_side=True,
+                                          suppress_ragged_eofs=False)
         self.peer, self.resumed = self.socket.getpeercert(), self.socket.session_reused
 
     def finish(self):
