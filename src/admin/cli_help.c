@@ -45,7 +45,7 @@ static const char run_help[] =
     "                           (default: 30s, and 10s)\n"
     "      --idle-timeout TIME  how long a client's connection may be idle (default: 1h)\n"
     "      --stall-timeout TIME how long a body or a response may not move (default: 5m)\n"
-    "      --no-http3           no HTTP/3\n"
+    "      --no-http3           no HTTP/3 (not served yet in any case)\n"
     "      --ktls auto|on|off   TLS records in the kernel (default: auto)\n"
     "\n"
     "seeing inside\n"

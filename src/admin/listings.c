@@ -123,10 +123,16 @@ static void endpoint_rows(struct table *t, const struct snapshot *s)
     cells(t, (const char *const[]){"ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"});
     for (uint32_t i = 0; s && i < s->routes.clusters.count; i++) {
         const struct cluster_config *c = s->routes.clusters.clusters[i];
+        if (c->endpoint_count == 0) {
+            table_cell(t, SLICE("-"));
+            table_cell(t, SLICE("NONE"));
+            table_cell(t, SLICE("-"));
+            table_cell(t, c->name);
+        }
         for (uint32_t e = 0; e < c->endpoint_count; e++) {
             table_cell(t, c->endpoints[e].text);
             table_cell(t, SLICE("HEALTHY"));
-            table_cell(t, SLICE("OK"));
+            table_cell(t, SLICE("-")); // outlierDetection is not served
             table_cell(t, c->name);
         }
     }

@@ -318,7 +318,7 @@ static void json_endpoint(struct text *out, const struct endpoint_config *e,
     text_char(out, '{');
     member(out, "endpoint", e->text);
     member(out, "status", SLICE("HEALTHY"));
-    member(out, "outlier_check", SLICE("OK"));
+    member(out, "outlier_check", SLICE("-")); // outlierDetection is not served
     member(out, "cluster", c->name);
     member_u64(out, "weight", e->weight);
     member_if(out, "locality", e->locality);

@@ -245,11 +245,11 @@ static const struct field keepalive_fields[] = {
 MESSAGE_NO_POS(keepalive, API "ConnectionPoolSettings.TCPSettings.TcpKeepalive", T,
                keepalive_fields);
 static const struct field pool_tcp_fields[] = {
-    F("maxConnections", FIELD_I32, T, max_connections),
+    F_POS("maxConnections", FIELD_I32, T, max_connections, max_connections_pos),
     F("connectTimeout", FIELD_DURATION, T, connect_timeout_ns),
     {"tcpKeepalive", FIELD_INLINE, 0, 0, NO_OFFSET, offsetof(T, keepalive), &keepalive},
-    F("maxConnectionDuration", FIELD_DURATION, T, max_connection_duration_ns),
-    F("idleTimeout", FIELD_DURATION, T, tcp_idle_timeout_ns),
+    F_POS("maxConnectionDuration", FIELD_DURATION, T, max_connection_duration_ns, max_duration_pos),
+    F_POS("idleTimeout", FIELD_DURATION, T, tcp_idle_timeout_ns, tcp_idle_pos),
 };
 MESSAGE_NO_POS(pool_tcp, API "ConnectionPoolSettings.TCPSettings", T, pool_tcp_fields);
 
@@ -266,14 +266,16 @@ static const struct field h2_keepalive_fields[] = {
 MESSAGE_NO_POS(h2_keepalive, API "ConnectionPoolSettings.HTTPSettings.ConnectionKeepalive", T,
                h2_keepalive_fields);
 static const struct field pool_http_fields[] = {
-    F("http1MaxPendingRequests", FIELD_I32, T, http1_max_pending_requests),
-    F("http2MaxRequests", FIELD_I32, T, http2_max_requests),
+    F_POS("http1MaxPendingRequests", FIELD_I32, T, http1_max_pending_requests, http1_pending_pos),
+    F_POS("http2MaxRequests", FIELD_I32, T, http2_max_requests, http2_requests_pos),
     F("maxRequestsPerConnection", FIELD_I32, T, max_requests_per_connection),
-    F_GIVEN("maxRetries", FIELD_I32, T, max_retries, max_retries_given),
+    {FIELD_("maxRetries", FIELD_I32, T, max_retries), .pos = offsetof(T, max_retries_pos),
+     .given = offsetof(T, max_retries_given)},
     F("idleTimeout", FIELD_DURATION, T, http_idle_timeout_ns),
-    F_CHILD("h2UpgradePolicy", FIELD_ENUM, T, h2_upgrade, upgrade_type),
-    F("useClientProtocol", FIELD_BOOL, T, use_client_protocol),
-    F("maxConcurrentStreams", FIELD_I32, T, max_concurrent_streams),
+    {FIELD_("h2UpgradePolicy", FIELD_ENUM, T, h2_upgrade), .pos = offsetof(T, h2_upgrade_pos),
+     .given = NO_OFFSET, .child = &upgrade_type},
+    F_POS("useClientProtocol", FIELD_BOOL, T, use_client_protocol, client_protocol_pos),
+    F_POS("maxConcurrentStreams", FIELD_I32, T, max_concurrent_streams, max_streams_pos),
     F_INLINE("http2KeepAlive", h2_keepalive),
 };
 MESSAGE_NO_POS(pool_http, API "ConnectionPoolSettings.HTTPSettings", T, pool_http_fields);

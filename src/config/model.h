@@ -347,7 +347,8 @@ struct connection_pool {
     enum { H2_UPGRADE_DEFAULT, H2_UPGRADE_NEVER, H2_UPGRADE_ALWAYS } h2_upgrade;
     bool use_client_protocol;
     uint64_t http2_keepalive_interval_ns, http2_keepalive_timeout_ns;
-    struct pos pos;
+    struct pos pos, max_connections_pos, max_duration_pos, tcp_idle_pos, http1_pending_pos,
+        http2_requests_pos, max_retries_pos, max_streams_pos, h2_upgrade_pos, client_protocol_pos;
 };
 struct outlier_detection {
     bool split_external_local_origin_errors;

@@ -195,33 +195,25 @@ static const struct connection_pool *pool_of(const void *object)
     return p ? p : &none;
 }
 
-static struct pos pool_limits(const void *object)
-{
-    const struct connection_pool *p = pool_of(object);
-    bool given = p->max_connections || p->http1_max_pending_requests || p->http2_max_requests ||
-                 p->max_retries_given || p->max_concurrent_streams;
-    return given ? p->pos : nowhere;
-}
-
-static struct pos pool_protocol(const void *object)
-{
-    const struct connection_pool *p = pool_of(object);
-    return p->h2_upgrade == H2_UPGRADE_ALWAYS || p->use_client_protocol ? p->pos : nowhere;
-}
-
-static struct pos pool_keepalive(const void *object)
-{
-    const struct connection_pool *p = pool_of(object);
-    return p->keepalive || p->http2_keepalive_interval_ns != DURATION_UNSET ? p->pos : nowhere;
-}
-
-static struct pos pool_tcp_times(const void *object)
-{
-    const struct connection_pool *p = pool_of(object);
-    bool given =
-        p->max_connection_duration_ns != DURATION_UNSET || p->tcp_idle_timeout_ns != DURATION_UNSET;
-    return given ? p->pos : nowhere;
-}
+// One function for each field, so that the field is named, where it stands.
+#define POOL_FIELD(name, used, where)                      \
+    static struct pos pool_##name(const void *object)      \
+    {                                                      \
+        const struct connection_pool *p = pool_of(object); \
+        return (used) ? p->where : nowhere;                \
+    }
+POOL_FIELD(max_connections, p->max_connections, max_connections_pos)
+POOL_FIELD(http1_pending, p->http1_max_pending_requests, http1_pending_pos)
+POOL_FIELD(http2_requests, p->http2_max_requests, http2_requests_pos)
+POOL_FIELD(max_retries, p->max_retries_given, max_retries_pos)
+POOL_FIELD(max_streams, p->max_concurrent_streams, max_streams_pos)
+POOL_FIELD(h2_upgrade, p->h2_upgrade == H2_UPGRADE_ALWAYS, h2_upgrade_pos)
+POOL_FIELD(client_protocol, p->use_client_protocol, client_protocol_pos)
+POOL_FIELD(tcp_keepalive, p->keepalive, pos)
+POOL_FIELD(http2_keepalive, p->http2_keepalive_interval_ns != DURATION_UNSET, pos)
+POOL_FIELD(max_duration, p->max_connection_duration_ns != DURATION_UNSET, max_duration_pos)
+POOL_FIELD(tcp_idle, p->tcp_idle_timeout_ns != DURATION_UNSET, tcp_idle_pos)
+#undef POOL_FIELD
 
 static struct pos rule_selector(const void *object)
 {
@@ -300,15 +292,26 @@ static const struct row {
     {IN_POLICY, IGNORED, locality, "localityLbSetting or zoneAwareLbSetting",
      "endpoints are chosen whatever their locality"},
     {IN_POLICY, IGNORED, warmup, "warmup", "new endpoints get their full share at once"},
-    {IN_POLICY, IGNORED, pool_limits,
-     "a limit of the connection pool (maxConnections, http1MaxPendingRequests, http2MaxRequests, "
-     "maxRetries, maxConcurrentStreams)",
-     "it is ignored"},
-    {IN_POLICY, IGNORED, pool_protocol, "h2UpgradePolicy: UPGRADE or useClientProtocol",
+    {IN_POLICY, IGNORED, pool_max_connections, "connectionPool.tcp.maxConnections",
+     "connections are not limited"},
+    {IN_POLICY, IGNORED, pool_http1_pending, "connectionPool.http.http1MaxPendingRequests",
+     "waiting requests are not limited"},
+    {IN_POLICY, IGNORED, pool_http2_requests, "connectionPool.http.http2MaxRequests",
+     "requests are not limited"},
+    {IN_POLICY, IGNORED, pool_max_retries, "connectionPool.http.maxRetries",
+     "retries are limited by their route only"},
+    {IN_POLICY, IGNORED, pool_max_streams, "connectionPool.http.maxConcurrentStreams",
      "HTTP/1.1 is spoken to the destination"},
-    {IN_POLICY, IGNORED, pool_keepalive, "tcpKeepalive or http2KeepAlive", "it is ignored"},
-    {IN_POLICY, IGNORED, pool_tcp_times, "maxConnectionDuration or tcp.idleTimeout",
-     "it is ignored"},
+    {IN_POLICY, IGNORED, pool_h2_upgrade, "connectionPool.http.h2UpgradePolicy: UPGRADE",
+     "HTTP/1.1 is spoken to the destination"},
+    {IN_POLICY, IGNORED, pool_client_protocol, "connectionPool.http.useClientProtocol",
+     "HTTP/1.1 is spoken to the destination"},
+    {IN_POLICY, IGNORED, pool_tcp_keepalive, "connectionPool.tcp.tcpKeepalive", "it is ignored"},
+    {IN_POLICY, IGNORED, pool_http2_keepalive, "connectionPool.http.http2KeepAlive",
+     "HTTP/1.1 is spoken to the destination"},
+    {IN_POLICY, IGNORED, pool_max_duration, "connectionPool.tcp.maxConnectionDuration",
+     "connections may live for ever"},
+    {IN_POLICY, IGNORED, pool_tcp_idle, "connectionPool.tcp.idleTimeout", "it is ignored"},
     {IN_RULE, IGNORED, rule_selector, "workloadSelector",
      "this DestinationRule applies everywhere"},
     {IN_SERVICE_ENTRY, REFUSED, needs_dns, "resolution DNS, DNS_ROUND_ROBIN or DYNAMIC_DNS",

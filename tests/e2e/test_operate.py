@@ -121,7 +121,7 @@ CLUSTER = "outbound|8080||app.default.svc.cluster.local"
 
 
 def test_proxy_config_tables(serve, docs, upstream):
-    gateway = serve(*docs)
+    gateway = serve(*docs, d.service("empty"))
     rows = table(gateway, "listeners")
     assert [r["PORT"] for r in rows] == [str(gateway.port)]
     assert rows[0]["DESTINATION"] == f"Route: http.{gateway.port}"
@@ -138,9 +138,12 @@ def test_proxy_config_tables(serve, docs, upstream):
     assert (row["PORT"], row["SUBSET"], row["DIRECTION"]) == ("8080", "-", "outbound")
     assert row["DESTINATION RULE"] == "dr.default"
 
-    row = next(r for r in table(gateway, "endpoints") if r["CLUSTER"] == CLUSTER)
+    rows = {r["CLUSTER"]: r for r in table(gateway, "endpoints")}
+    row = rows[CLUSTER.replace("app.", "empty.")]
+    assert (row["ENDPOINT"], row["STATUS"]) == ("-", "NONE")
+    row = rows[CLUSTER]
     assert row["ENDPOINT"] == f"127.0.0.1:{upstream.port}"
-    assert (row["STATUS"], row["OUTLIER CHECK"]) == ("HEALTHY", "OK")
+    assert (row["STATUS"], row["OUTLIER CHECK"]) == ("HEALTHY", "-")
 
 
 @pytest.mark.parametrize("what", ["listeners", "routes", "clusters", "endpoints"])

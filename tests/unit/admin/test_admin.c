@@ -107,7 +107,7 @@ TEST(listings_as_istioctl_prints_them)
                "web.default.svc.cluster.local     80       -          outbound      EDS      \n");
     EXPECT_STR(listed(LISTING_ENDPOINTS, false),
                "ENDPOINT        STATUS      OUTLIER CHECK     CLUSTER\n"
-               "10.0.0.7:80     HEALTHY     OK                "
+               "10.0.0.7:80     HEALTHY     -                 "
                "outbound|80||web.default.svc.cluster.local\n");
     tear_down();
 }
@@ -125,7 +125,7 @@ TEST(listings_as_json)
                           "\"virtual_service\":\"shop.default\",\"position\":\"docs.yaml:17:"));
     EXPECT(strstr(routes, "\"action\":\"redirect\",\"code\":301,\"uri\":\"/cart\""));
     EXPECT(strstr(listed(LISTING_ENDPOINTS, true),
-                  "{\"endpoint\":\"10.0.0.7:80\",\"status\":\"HEALTHY\",\"outlier_check\":\"OK\","
+                  "{\"endpoint\":\"10.0.0.7:80\",\"status\":\"HEALTHY\",\"outlier_check\":\"-\","
                   "\"cluster\":\"outbound|80||web.default.svc.cluster.local\",\"weight\":1}"));
     EXPECT_STR(listed(LISTING_SECRETS, true), "[]\n");
     tear_down();
