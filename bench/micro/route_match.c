@@ -57,7 +57,7 @@ struct result {
 // The best round: the machine may be shared, and the table is what is measured.
 static double time_matches(const struct route_config *config, const struct route_request *rq)
 {
-    const struct route_table *t = config->listeners[0]->routes;
+    const struct route_table *t = config->listeners[0]->any->routes;
     double best = 1e18;
     uint32_t at = 0;
     for (uint32_t round = 0; round < ROUNDS; round++) {

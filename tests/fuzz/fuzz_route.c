@@ -78,7 +78,7 @@ static void prepare(void)
     if (e != OK)
         findings_print(&findings, stderr);
     check(e == OK && route_compile(m, &options, &arena, &findings, &config) == OK);
-    check(config.listener_count == 1 && config.listeners[0]->routes->host_count == 5);
+    check(config.listener_count == 1 && config.listeners[0]->any->routes->host_count == 5);
     model_destroy(m);
     findings_fini(&findings);
     done = true;
@@ -96,7 +96,7 @@ static struct slice without_port(struct slice authority)
 
 static const struct virtual_host *find_host_naive(struct slice authority)
 {
-    const struct route_table *t = config.listeners[0]->routes;
+    const struct route_table *t = config.listeners[0]->any->routes;
     const struct virtual_host *best = NULL;
     struct slice name = without_port(authority);
     size_t best_len = 0;
@@ -156,7 +156,7 @@ static void check_route(const struct route *r, const struct route_request *rq)
 
 static void check_match(const struct route_request *rq)
 {
-    const struct virtual_host *vh = route_find_host(config.listeners[0]->routes, rq->authority);
+    const struct virtual_host *vh = route_find_host(config.listeners[0]->any->routes, rq->authority);
     check(vh == find_host_naive(rq->authority));
     if (!vh)
         return;
