@@ -31,6 +31,7 @@ struct chunk {
 enum reset_reason {
     RESET_LOCAL,   // the gateway gave up (timeout, other side gone)
     RESET_REMOTE,  // the peer reset or closed early
+    RESET_UNSENT,  // it had closed before anything of the request was sent
     RESET_CONNECT, // no connection could be made
     RESET_CONNECT_TIMEOUT,
     RESET_PROTOCOL, // the peer broke the protocol

@@ -219,7 +219,7 @@ static void on_error(struct tcp *t, int error)
         worker_count(t->worker, upstream_cx_connect_fail);
         h1_client_fail(c, RESET_CONNECT);
     } else {
-        h1_client_fail(c, RESET_REMOTE);
+        h1_client_fail(c, h1_client_asked(c) ? RESET_REMOTE : RESET_UNSENT);
     }
 }
 

@@ -41,20 +41,13 @@ static void deliver_end(struct h1_client *c, struct slice data, uint16_t bid, st
 
 // ---- head
 
-// Whether any of the request can have reached the upstream: not in the turn that queued it. It is
-// sent at the end of that, and what comes before may still be among the turn's completions.
-static bool asked(const struct h1_client *c)
-{
-    return c->tx != CLIENT_TX_IDLE && c->queued_turn != h1_client_turn(c);
-}
-
 // An answer to a question that was not asked. Where the connection was used before, it belongs
 // to what was asked then: this request has not been sent and may be, on another connection.
 static void unsolicited(struct h1_client *c)
 {
     worker_count(c->tcp->worker, upstream_rs_malformed);
     c->stream.x->details = "http1.unsolicited_response";
-    h1_client_fail(c, c->requests > 0 ? RESET_REMOTE : RESET_PROTOCOL);
+    h1_client_fail(c, c->requests > 0 ? RESET_UNSENT : RESET_PROTOCOL);
 }
 
 static void start_tunnel(struct h1_client *c)
@@ -113,7 +106,7 @@ static void head_complete(struct h1_client *c, struct slice *rest)
 static void feed_head(struct h1_client *c, struct slice *in)
 {
     struct exchange *x = c->stream.x;
-    if (!asked(c)) {
+    if (!h1_client_asked(c)) {
         unsolicited(c);
         return;
     }
@@ -263,6 +256,6 @@ void h1_client_on_eof(struct tcp *t)
                !(t->flags & TCP_TRUNCATED)) { // without close_notify anyone may have cut it off
         deliver_end(c, none, 0, &none);
     } else {
-        h1_client_fail(c, RESET_REMOTE);
+        h1_client_fail(c, h1_client_asked(c) ? RESET_REMOTE : RESET_UNSENT);
     }
 }

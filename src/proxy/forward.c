@@ -177,13 +177,13 @@ void proxy_try(struct exchange *x)
         proxy_pause_client(x);
         return;
     }
+    px->fresh = false;
     if (had != OK) {
         no_connection(x, e, had);
         return;
     }
     px->endpoint = e;
     px->on_endpoint = true;
-    px->fresh = false;
     px->head_sent = false;
     px->on_reused = h1_client_reused(conn);
     px->attempts++;
@@ -273,6 +273,8 @@ static void fail(struct exchange *x, enum reset_reason why)
         [RESET_LOCAL] = {503, FLAG_LOCAL_RESET, "local_reset"},
         [RESET_REMOTE] = {503, FLAG_UPSTREAM_TERMINATION,
                           "upstream_reset_before_response_started{connection_termination}"},
+        [RESET_UNSENT] = {503, FLAG_UPSTREAM_TERMINATION,
+                          "upstream_reset_before_response_started{connection_termination}"},
         [RESET_CONNECT] = {503, FLAG_CONNECT_FAILURE,
                            "upstream_reset_before_response_started{remote_connection_failure}"},
         [RESET_CONNECT_TIMEOUT] = {503, FLAG_CONNECT_FAILURE,
@@ -288,7 +290,7 @@ static void fail(struct exchange *x, enum reset_reason why)
 void proxy_upstream_reset(struct exchange *x, enum reset_reason why)
 {
     end_try(x);
-    if (x->response_started) {
+    if (x->response_started || x->tunnel) { // a tunnel whose 101 did not fit has no route any more
         x->response_flags |=
             why == RESET_PROTOCOL ? FLAG_UPSTREAM_PROTOCOL : FLAG_UPSTREAM_TERMINATION;
         x->down->ops->reset(x->down, why);
@@ -359,10 +361,11 @@ void proxy_request_trailers(struct exchange *x)
     if (px->route)
         proxy_arm_timeouts(x);
     proxy_drop_unsafe_trailers(x->request_trailers);
+    // Those behind a body that was empty are all there is of it, should it be sent again.
+    if (!x->response_started && !px->body_sent)
+        hold_trailers(x);
     if (x->up && px->head_sent)
         x->up->ops->send_trailers(x->up, x->request_trailers);
-    else if (!x->response_started)
-        hold_trailers(x);
 }
 
 void proxy_upstream_writable(struct exchange *x)

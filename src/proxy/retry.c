@@ -10,12 +10,13 @@ static bool replayable(const struct exchange *x)
 
 // RFC 9110 section 9.2.2: a pooled connection that was closed as the request was being sent did
 // not serve it; a request that may be repeated goes out again at once, on a new connection, outside
-// the route's retry policy.
+// the route's retry policy. Any may of which nothing was sent.
 static bool dead_pooled_connection(struct exchange *x, enum reset_reason why)
 {
     struct proxy_exchange *px = proxy_of(x);
-    return why == RESET_REMOTE && px->on_reused && !px->pool_retried && replayable(x) &&
-           http_method_idempotent(x->request.method);
+    bool repeatable =
+        why == RESET_UNSENT || (why == RESET_REMOTE && http_method_idempotent(x->request.method));
+    return repeatable && px->on_reused && !px->pool_retried && replayable(x);
 }
 
 // One of the route's retries is taken for what its policy wants tried again; when there were some

@@ -55,7 +55,7 @@ static void response_data(struct exchange *x, struct chunk c, bool end)
 
 static void upstream_reset(struct exchange *x, enum reset_reason why)
 {
-    if (x != g.x[1] || why != RESET_REMOTE)
+    if (x != g.x[1] || why != RESET_UNSENT)
         g.wrong = "a reset that is not the second request's, to be tried again";
 }
 

@@ -5,13 +5,11 @@
 // run dry, and every request must still get one answer of its own or a close. In all of them
 // nothing may be left at the end: no buffer, pin, timer, operation, socket.
 #include "core/log.h"
-#include "proxy/runtime_internal.h"
 #include "proxy_world.h"
+#include "sim_runtime.h"
 #include "test.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 struct world world;
 
@@ -76,16 +74,10 @@ static const char *const documents[WORLD_VERSIONS] = {
 // Written once; every seed reads the same files.
 static const char *document_path(int version)
 {
-    static char paths[WORLD_VERSIONS][40];
-    char *path = paths[version];
-    if (path[0])
-        return path;
-    int fd = memfd_create("documents.yaml", MFD_CLOEXEC);
-    size_t len = strlen(documents[version]);
-    if (fd < 0 || write(fd, documents[version], len) != (ssize_t)len)
-        abort();
-    snprintf(path, sizeof(paths[0]), "/proc/self/fd/%d", fd);
-    return path;
+    static char paths[WORLD_VERSIONS][SIM_DOCUMENT_PATH];
+    if (!paths[version][0])
+        (void)sim_document(documents[version], paths[version]);
+    return paths[version];
 }
 
 static void load(uint32_t version)
@@ -169,27 +161,18 @@ static void few_buffers(struct worker *w)
         abort();
 }
 
-// As runtime_start does it, but with one worker, which has no thread.
 static void start_runtime(void)
 {
-    struct runtime *rt = &world.rt;
     bool hasty = world.violent;
-    rt->cfg = (struct runtime_config){.workers = 1,
-                                      .max_connections = 1000,
-                                      .connection_files = 2000,
-                                      .head_timeout_ns = (hasty ? 1 : 600) * NS_PER_S,
-                                      .idle_timeout_ns = 3 * NS_PER_S,
-                                      .stall_timeout_ns = (hasty ? 2 : 600) * NS_PER_S,
-                                      .drain_time_ns = 5 * NS_PER_S,
-                                      .input_count = 1};
-    rcu_init(&rt->rcu, 1);
-    stat_registry_init(&rt->stats);
-    rt->workers = calloc(1, sizeof(struct proxy_worker *));
-    if (!rt->workers || runtime_worker_create(rt, 0, &rt->workers[0]) != OK)
-        abort();
-    rt->worker_count = 1;
-    world.pw = rt->workers[0];
-    rng_init(&world.pw->worker.rng, rng_next(sim_rng()) | 1);
+    struct runtime_config cfg = {.workers = 1,
+                                 .max_connections = 1000,
+                                 .connection_files = 2000,
+                                 .head_timeout_ns = (hasty ? 1 : 600) * NS_PER_S,
+                                 .idle_timeout_ns = 3 * NS_PER_S,
+                                 .stall_timeout_ns = (hasty ? 2 : 600) * NS_PER_S,
+                                 .drain_time_ns = 5 * NS_PER_S,
+                                 .input_count = 1};
+    world.pw = sim_runtime_start(&world.rt, &cfg);
     few_buffers(&world.pw->worker);
     (void)!worker_begin(&world.pw->worker);
 }
