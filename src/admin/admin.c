@@ -135,7 +135,10 @@ static void handle(void *arg, const struct http_request *rq, struct http_reply *
         if ((pages[i].sites & ON(rq->site)) && slice_eq(rq->path, slice_of(pages[i].path)))
             p = &pages[i];
     if (!p)
-        refuse(reply, 404, "no such page\n");
+        refuse(reply, 404,
+               rq->site == SITE_METRICS  ? "no such page: metrics are at /stats/prometheus\n"
+               : rq->site == SITE_STATUS ? "no such page: there is /healthz/ready\n"
+                                         : "no such page: / lists all\n");
     else if (!slice_eq(rq->method, p->post ? SLICE("POST") : SLICE("GET")))
         refuse(reply, 405, p->post ? "use POST\n" : "use GET\n");
     else if (p->post && rq->from_browser_page) // a page somewhere must not drain a local gateway
@@ -168,24 +171,23 @@ static enum err listen_on(struct admin *a, enum site site, const char *name, con
     return OK;
 }
 
-enum err admin_create(struct runtime *rt, const struct admin_config *cfg, struct admin **out)
+uint32_t admin_create(struct runtime *rt, const struct admin_config *cfg, struct admin **out)
 {
     struct admin *a = calloc(1, sizeof(*a));
     check(a);
     a->runtime = rt;
     a->access_log = cfg->access_log;
     a->server = http_server_create(&(struct http_server_config){.handle = handle, .arg = a});
-    enum err e = listen_on(a, SITE_ADMIN, "admin", "--admin", &cfg->admin);
-    if (e == OK)
-        e = listen_on(a, SITE_STATUS, "status", "--status-port", &cfg->status);
-    if (e == OK)
-        e = listen_on(a, SITE_METRICS, "metrics", "--metrics-port", &cfg->metrics);
-    if (e != OK) {
+    // Each is tried, so that all that cannot be had are told in one go.
+    uint32_t failed = listen_on(a, SITE_ADMIN, "admin", "--admin", &cfg->admin) != OK;
+    failed += listen_on(a, SITE_STATUS, "status", "--status-port", &cfg->status) != OK;
+    failed += listen_on(a, SITE_METRICS, "metrics", "--metrics-port", &cfg->metrics) != OK;
+    if (failed) {
         admin_destroy(a);
         a = NULL;
     }
     *out = a;
-    return e;
+    return failed;
 }
 
 void admin_destroy(struct admin *a)

@@ -7,7 +7,9 @@
 static void summarise(const struct findings *f, uint32_t documents)
 {
     const char *s = documents == 1 ? "" : "s";
-    if (f->errors + f->warnings == 0)
+    if (f->count && f->errors + f->warnings == 0)
+        fprintf(stderr, "no errors or warnings in %u document%s\n", documents, s);
+    else if (f->count == 0)
         fprintf(stderr, "no problems found in %u document%s\n", documents, s);
     else
         fprintf(stderr, "%u error%s, %u warning%s in %u document%s\n", f->errors,

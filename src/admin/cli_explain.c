@@ -14,6 +14,7 @@ struct explain {
     struct arena arena;
     struct slice sni; // lower case
     char *path;       // normalised
+    bool *led;        // the request meets a rule, a relay or a redirect
 };
 
 __attribute__((format(printf, 2, 3))) static void line(const char *what, const char *fmt, ...)
@@ -144,12 +145,14 @@ static void explain_on(const struct explain *e, const struct listener_config *l,
     struct slice name = virtual_host_name(vh), domain = virtual_host_domain(vh);
     line("virtual host", "%.*s (hosts: %.*s)", SLICE_FMT(name), SLICE_FMT(domain));
     if (virtual_host_https_redirect(vh)) {
+        *e->led = true;
         line("answer", "301, location: https://%s%s (the server has httpsRedirect)", e->o->host,
              e->o->path);
         return;
     }
     const struct route *r = route_match(vh, &e->rq);
     if (r) {
+        *e->led = true;
         print_rule(e, r, l->server_port);
         return;
     }
@@ -205,6 +208,8 @@ static void explain_chain(const struct explain *e, const struct listener_config 
         line("chain", "%.*s (server name \"%.*s\", TLS %s)", SLICE_FMT(chain->name),
              SLICE_FMT(e->sni), chain->terminates_tls ? "ends here" : "is passed through");
     }
+    if (!chain->routes)
+        *e->led = true;
     if (!chain->routes)
         print_relay(chain);
     else if (chain->terminates_tls && !chain_covers(chain, e->rq.authority))
@@ -286,7 +291,8 @@ static bool make_request(struct explain *e)
 
 int cli_explain(const struct cli_options *o)
 {
-    struct explain e = {.o = o};
+    bool led = false;
+    struct explain e = {.o = o, .led = &led};
     struct findings findings;
     struct model *m = NULL;
     struct load_options load = {.strict = o->strict,
@@ -299,9 +305,9 @@ int cli_explain(const struct cli_options *o)
     arena_init(&e.arena, 0);
     if (load_documents(o->inputs, o->input_count, &load, &m, &findings) == OK &&
         route_compile(m, &compile, &e.arena, &findings, &e.routes) == OK) {
-        status = CLI_EXIT_OK;
         if (make_request(&e))
             explain_all(&e);
+        status = led ? CLI_EXIT_OK : CLI_EXIT_FAILED;
     } else {
         findings_sort(&findings);
         findings_print(&findings, stderr);

@@ -81,6 +81,8 @@ static const char explain_help[] =
     "\n"
     "Reads the documents as run would, without serving, and says which listener, filter chain,\n"
     "virtual host, rule and cluster a request meets, or why it is answered with 404 or 503.\n"
+    "Exit status: 0 a rule is met, 1 none is or the documents have errors, 2 a mistake on the\n"
+    "command line.\n"
     "\n"
     "request\n"
     "      --host HOST          the Host field\n"

@@ -22,6 +22,7 @@ struct run {
     struct watch *watch;
     uint32_t workers;
     int signal_fd;
+    uint32_t unreachable;      // ports of its own that cannot be had
     uint32_t errors, warnings; // found by the first load
 };
 
@@ -97,9 +98,9 @@ static bool load_first(struct run *r)
     findings_init(&findings);
     enum err e = runtime_load(r->runtime, &findings);
     findings_print(&findings, stderr);
-    if (e != OK)
-        fprintf(stderr, "sluice: not started: %u error%s\n", findings.errors,
-                findings.errors == 1 ? "" : "s");
+    uint32_t reasons = r->unreachable + (e != OK ? findings.errors : 0);
+    if (reasons)
+        fprintf(stderr, "sluice: not started: %u error%s\n", reasons, reasons == 1 ? "" : "s");
     r->errors = findings.errors;
     r->warnings = findings.warnings;
     findings_fini(&findings);
@@ -109,7 +110,8 @@ static bool load_first(struct run *r)
 static bool start_admin(struct run *r)
 {
     struct admin_config cfg = {r->o->admin, r->o->status, r->o->metrics, r->access_log};
-    return admin_create(r->runtime, &cfg, &r->admin) == OK;
+    r->unreachable = admin_create(r->runtime, &cfg, &r->admin);
+    return r->unreachable == 0;
 }
 
 static int serve(struct run *r)

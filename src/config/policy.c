@@ -116,7 +116,7 @@ static void add_notice(struct loading *l)
     }
     if (total)
         finding_add(l->findings, SEVERITY_INFO, NULL, l->skipped->pos, NULL,
-                    "%u document%s of kinds that do not bear on a gateway skipped: %s", total,
+                    "%u document%s of kinds that are not supported skipped: %s", total,
                     total == 1 ? "" : "s", text);
 }
 
@@ -126,8 +126,8 @@ void policy_finish(struct loading *l)
         l->model->skipped_count++;
         if (bears_on_gateway(l->model, p))
             finding_add(l->findings, SEVERITY_ERROR, NULL, p->meta.pos, &p->meta,
-                        "%.*s is not supported, and this one may bear on a gateway: it would be "
-                        "passed over in silence",
+                        "%.*s is not supported, and this one may be for a gateway: take it out, or "
+                        "who may connect is not what it says",
                         SLICE_FMT(p->meta.kind));
         else
             finding_add(l->findings, SEVERITY_WARNING, NULL, p->meta.pos, &p->meta,

@@ -108,15 +108,16 @@ struct slice http_reason(uint32_t status)
         R(407, "Proxy Authentication Required"), R(408, "Request Timeout"), R(409, "Conflict"),
         R(410, "Gone"), R(411, "Length Required"), R(412, "Precondition Failed"),
         R(413, "Payload Too Large"), R(414, "URI Too Long"), R(415, "Unsupported Media Type"),
-        R(416, "Range Not Satisfiable"), R(417, "Expectation Failed"),
+        R(416, "Range Not Satisfiable"), R(417, "Expectation Failed"), R(418, "I'm a teapot"),
         R(421, "Misdirected Request"), R(422, "Unprocessable Entity"), R(423, "Locked"),
         R(424, "Failed Dependency"), R(425, "Too Early"), R(426, "Upgrade Required"),
         R(428, "Precondition Required"), R(429, "Too Many Requests"),
         R(431, "Request Header Fields Too Large"), R(451, "Unavailable For Legal Reasons"),
         R(500, "Internal Server Error"), R(501, "Not Implemented"), R(502, "Bad Gateway"),
         R(503, "Service Unavailable"), R(504, "Gateway Timeout"),
-        R(505, "HTTP Version Not Supported"), R(507, "Insufficient Storage"),
-        R(508, "Loop Detected"), R(511, "Network Authentication Required"),
+        R(505, "HTTP Version Not Supported"), R(506, "Variant Also Negotiates"),
+        R(507, "Insufficient Storage"),
+        R(508, "Loop Detected"), R(510, "Not Extended"), R(511, "Network Authentication Required"),
 #undef R
     };
     // clang-format on

@@ -79,6 +79,14 @@ def test_histograms(serve, docs):
         assert 7 in hits, (kind, counted)
 
 
+def test_a_page_that_is_not_there_names_those_that_are(serve, docs):
+    gateway = serve(*docs)
+    for port, named in ((gateway.metrics_port, b"/stats/prometheus"), (gateway.status_port, b"/healthz/ready"),
+                        (int(gateway.admin.rpartition(":")[2]), b"/ lists all")):
+        answer = fetch(port, "/nowhere", host="localhost")
+        assert answer.status == 404 and named in answer.body
+
+
 def test_metrics_port_is_text(serve, docs):
     gateway = serve(*docs)
     response = fetch(gateway.metrics_port, "/stats/prometheus", host="localhost")
@@ -435,6 +443,12 @@ def test_the_readme_example(serve, tmp_path):
         for _ in range(200):
             assert gateway.fetch("/").status == 200
         assert len(v1.requests) + len(v2.requests) == 200 and 0 < len(v2.requests) < 100
+
+
+def test_analyze_counts_no_notice_as_a_problem(write):
+    result = sluice("analyze", "-f", write(d.service(port_name="web"), d.gateway(), d.virtual_service(d.rule())))
+    assert "[IST0118]" in result.stdout and ": info: " in result.stdout
+    assert result.stderr == "no errors or warnings in 3 documents\n"
 
 
 def test_what_holds_no_document_is_told(tmp_path):

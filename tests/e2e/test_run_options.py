@@ -1,4 +1,5 @@
 """The options of `sluice run`, one by one, wrong values of each, and the commands beside it."""
+import contextlib
 import json
 import os
 import re
@@ -285,6 +286,21 @@ def test_an_admin_port_in_use(tmp_path, serve, flag, name):
                      rf'the port .*hint="choose another with {flag}"', result.stderr), result.stderr
 
 
+def test_every_port_in_use_is_told_at_once(tmp_path):
+    path = tmp_path / "docs.yaml"
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("0.0.0.0", 0))).getsockname()[1]
+                 for _ in range(4)]
+        path.write_text(d.text(d.node({80: taken[0]}), d.gateway(), saying("here")))
+        result = sluice("run", "-f", path, "--workers", "1", "--admin", taken[1],
+                        "--status-port", taken[2], "--metrics-port", taken[3])
+    assert result.returncode == 1
+    assert f"cannot listen on 0.0.0.0:{taken[0]}: another process" in result.stderr
+    for name, port in zip(("admin", "status", "metrics"), taken[1:]):
+        assert re.search(rf"event=cannot_listen name={name} addr=\S+:{port} ", result.stderr)
+    assert "sluice: not started: 4 errors\n" in result.stderr
+
+
 # ---- the other commands
 
 COMMANDS = ["run", "analyze", "proxy-config", "explain", "version"]
@@ -375,7 +391,8 @@ def test_explain_a_forwarded_request(explain):
     ("shop.test", "/app", ["--port", "443"], r"answer +nothing listens on port 443"),
     ("shop.test", "/app", ["--labels", "istio=none"], r"answer +nothing listens: .*--labels")])
 def test_explain_an_answer(explain, host, target, args, says):
-    out = explain(host, target, *args)
+    lost = "404" in says or "nothing listens" in says
+    out = explain(host, target, *args, status=int(lost))
     assert re.search("^" + says, out, re.M), out
 
 
@@ -395,5 +412,6 @@ def test_explain_agrees_with_the_gateway(explain, serve):
     node.write_text(d.text(d.node(ports)))
     gateway = serve.command([(None, node), (None, explain.path)], ports).wait_ready()
     for target in ("/old", "/gone", "/ghost", "/nowhere"):
-        told = re.search(r"^answer +(\d+)", explain("shop.test", target), re.M)[1]
+        out = explain("shop.test", target, status=int(target == "/nowhere"))
+        told = re.search(r"^answer +(\d+)", out, re.M)[1]
         assert gateway.fetch(target, host="shop.test").status == int(told), target

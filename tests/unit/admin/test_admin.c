@@ -164,7 +164,7 @@ static bool start_admin(void)
         return false;
     struct admin_config cfg = {socket_addr("admin"), socket_addr("status"), socket_addr("metrics"),
                                NULL};
-    return admin_create(rt, &cfg, &admin) == OK;
+    return admin_create(rt, &cfg, &admin) == 0;
 }
 
 static void stop_admin(void)
@@ -254,7 +254,7 @@ TEST(admin_pages_are_where_they_belong)
     struct admin_config cfg = {socket_addr("admin"), socket_addr("status"), socket_addr("metrics"),
                                NULL};
     admin_destroy(admin);
-    REQUIRE(admin_create(rt, &cfg, &admin) == OK);
+    REQUIRE(admin_create(rt, &cfg, &admin) == 0);
     EXPECT_EQ(ask("admin", "GET", "/clusters", "", body, sizeof(body)), 200);
     stop_admin();
     tear_down();

@@ -17,3 +17,12 @@ TEST(http_authority_host_leaves_port_and_brackets)
         EXPECT(slice_eq(host, slice_of(rows[i].host)));
     }
 }
+
+TEST(every_registered_status_has_its_reason)
+{
+    EXPECT(slice_eq(http_reason(200), SLICE("OK")));
+    EXPECT(slice_eq(http_reason(418), SLICE("I'm a teapot")));
+    EXPECT(slice_eq(http_reason(506), SLICE("Variant Also Negotiates")));
+    EXPECT(slice_eq(http_reason(510), SLICE("Not Extended")));
+    EXPECT_EQ(http_reason(299).len, 0);
+}
