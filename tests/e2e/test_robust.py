@@ -15,9 +15,13 @@ import time
 import zlib
 
 import pytest
+import yaml
 
 from lib import documents as d
+from lib import tls
+from lib import tls_raw as raw
 from lib.baseline import Baseline, resident
+from lib.certificates import Authority
 from lib.gateway import sanitized
 from lib.http1 import Client, Closed, chunked, reply, request
 from lib.waiting import eventually
@@ -366,10 +370,13 @@ def test_half_a_response_is_no_whole_one(proxy, held, framing):
 
 # ---- everything at once
 
-def document(generation, upstream_ports):
-    """One site whose responses name the generation of the documents."""
+def document(generation, upstream_ports, leaf):
+    """One site, with and without TLS, whose responses name the generation of the documents."""
     say = {"response": {"set": {"x-generation": str(generation)}}}
-    return d.text(d.gateway(), d.virtual_service(
+    plain = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    secure = d.server("*", mode="SIMPLE", serverCertificate=str(leaf.cert),
+                      privateKey=str(leaf.key))
+    return d.text(d.gateway_of(plain, secure), d.virtual_service(
         d.rule({"uri": {"prefix": "/old"}}, redirect={"uri": "/new"}),
         d.rule({"uri": {"prefix": "/direct"}},
                directResponse={"status": 200, "body": {"string": "direct"}}),
@@ -389,7 +396,7 @@ class Reloader:
     def write(self):
         self.generation += 1
         fresh = self.gateway.folder.parent / "fresh"
-        fresh.write_text(document(self.generation, self.ports))
+        fresh.write_text(document(self.generation, self.ports, self.gateway.leaf))
         os.replace(fresh, self.gateway.file)
 
     def _run(self):
@@ -408,9 +415,20 @@ class Reloader:
 class Crowd:
     """Clients of every kind until the time is up; what went wrong with those that behave."""
 
-    def __init__(self, port, seconds, seed):
-        self.port, self.end, self.seed = port, time.monotonic() + seconds, seed
+    def __init__(self, ports, seconds, seed):
+        self.ports, self.end, self.seed = ports, time.monotonic() + seconds, seed
         self.wrong, self.served = [], {}
+        self.context, self.session = tls.context(), None
+
+    def client(self, rng, **kw):
+        """Half of them over TLS, of these half with an older session."""
+        if rng.random() < 0.5:
+            return Client(self.ports[80], **kw)
+        session = self.session if rng.random() < 0.5 else None
+        client = tls.Client(self.ports[443], ctx=self.context, session=session, strict=True, **kw)
+        if client.socket.session:
+            self.session = client.socket.session
+        return client
 
     def expect(self, kind, condition, what):
         if not condition:
@@ -420,20 +438,20 @@ class Crowd:
     # Each kind is one connection's life. Those above the line are always answered rightly.
 
     def get(self, rng):
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             for _ in range(rng.randrange(1, 10)):
                 n = rng.choice((0, 10, 3000, 200_000))
                 r = c.roundtrip(f"/app/body/{n}")
                 self.expect("get", r.status == 200 and r.body == b"b" * n, r)
 
     def head(self, rng):
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             for _ in range(rng.randrange(1, 5)):
                 r = c.roundtrip("/app/body/1000", method="HEAD")
                 self.expect("head", r.status == 200 and r.header("content-length") == "1000", r)
 
     def post(self, rng):
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             for _ in range(rng.randrange(1, 6)):
                 body = rng.randbytes(rng.choice((0, 1, 1000, 100_000)))
                 if rng.random() < 0.5:
@@ -446,21 +464,21 @@ class Crowd:
                 self.expect("post", r.status == 200 and r.body == body, r)
 
     def pipeline(self, rng):
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             sizes = [rng.randrange(2000) for _ in range(8)]
             c.send(b"".join(request(f"/app/body/{n}") for n in sizes))
             for n in sizes:
                 r = c.response()
                 self.expect("pipeline", r.status == 200 and len(r.body) == n, r)
 
-    def local(self, _rng):
-        with Client(self.port) as c:
+    def local(self, rng):
+        with self.client(rng) as c:
             for target, status in (("/none", 404), ("/old", 301), ("/direct", 200)):
                 r = c.roundtrip(target)
                 self.expect("local", r.status == status, r)
 
     def websocket(self, rng):
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             c.send(request("/app/tunnel", headers=[("Connection", "Upgrade"),
                                                    ("Upgrade", "websocket")]))
             r = c.head()
@@ -469,11 +487,14 @@ class Crowd:
                 data = rng.randbytes(rng.randrange(1, 20_000))
                 c.send(data)
                 self.expect("websocket", c.exactly(len(data)) == data, "echo")
-            c.socket.shutdown(socket.SHUT_WR)
+            if isinstance(c, tls.Client):
+                c.socket = c.socket.unwrap()
+            else:
+                c.socket.shutdown(socket.SHUT_WR)
             c.expect_close()
 
     def slow(self, rng):
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             for byte in request("/app/body/5"):
                 c.send(bytes([byte]))
             self.expect("slow", c.response().body == b"b" * 5, "body")
@@ -481,7 +502,7 @@ class Crowd:
     def large(self, rng):
         """Down to a client that reads as fast as it can, or a little at a time."""
         n, slow = rng.randrange(1_000_000, 6_000_000), rng.random() < 0.5
-        with Client(self.port, receive_buffer=4096 if slow else None) as c:
+        with self.client(rng, receive_buffer=4096 if slow else None) as c:
             c.send(request(f"/app/body/{n // 10 if slow else n}"))
             left = c.head().content_length()
             while left:
@@ -494,7 +515,7 @@ class Crowd:
 
     def upload(self, rng):
         body = rng.randbytes(rng.randrange(500_000, 3_000_000))
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             for framed in (True, False):
                 if framed:
                     c.send(request("/app/crc", method="POST", body=body))
@@ -508,7 +529,7 @@ class Crowd:
                 self.expect("upload", r.body == b"%08x" % zlib.crc32(body), r)
 
     def expects(self, rng):
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             for _ in range(rng.randrange(1, 4)):
                 body = rng.randbytes(rng.choice((1, 1000, 100_000)))
                 c.send(request("/app/echo", method="POST", headers=[
@@ -522,7 +543,7 @@ class Crowd:
     # ---- those below end in some other way
 
     def upstream_reset(self, rng):
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             try:
                 r = c.roundtrip(rng.choice(("/app/reset", "/app/reset-in-body")))
                 self.expect("upstream_reset", r.status == 503, r)
@@ -530,28 +551,41 @@ class Crowd:
                 self.expect("upstream_reset", b"half" in e.received or not e.received, e)
 
     def malformed(self, rng):
-        with Client(self.port) as c:
+        with self.client(rng) as c:
             c.send(rng.choice((b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\r\n\r\n", b"GET /\r\n\r\n",
                                request("/", headers=[("Content-Length", "x")]))))
             self.expect("malformed", c.response().status == 400, "served")
 
     def aborted(self, rng):
-        c = Client(self.port)
+        c = self.client(rng)
         data = request("/app/echo", method="POST", body=b"x" * 1000)
         c.send(data[:rng.randrange(len(data))])
         (c.reset if rng.random() < 0.5 else c.close)()
         self.expect("aborted", True, "")
 
     def impatient(self, rng):
-        c = Client(self.port, receive_buffer=4096)
+        c = self.client(rng, receive_buffer=4096)
         c.send(request("/app/body/2000000") * rng.randrange(1, 4))
         if rng.random() < 0.5:
             c.head()
         (c.reset if rng.random() < 0.5 else c.close)()
         self.expect("impatient", True, "")
 
+    def no_handshake(self, rng):
+        hello = raw.hello()
+        data = rng.choice((hello[:rng.randrange(len(hello))], hello, request("/"),
+                           hello + raw.record(23, b"x" * 100), rng.randbytes(1000)))
+        with Client(self.ports[443]) as c, contextlib.suppress(OSError, Closed):
+            c.send(data)
+            if data.startswith(hello):
+                c.exactly(rng.randrange(100))
+            if rng.random() < 0.5:
+                c.reset()
+        self.expect("no_handshake", True, "")
+
     KINDS = {get: 6, head: 2, post: 4, pipeline: 2, local: 2, websocket: 2, slow: 1, large: 1,
-             upload: 1, expects: 2, upstream_reset: 2, malformed: 1, aborted: 2, impatient: 1}
+             upload: 1, expects: 2, upstream_reset: 2, malformed: 1, aborted: 2, impatient: 1,
+             no_handshake: 2}
 
     def _worker(self, number):
         rng = random.Random(self.seed * 1000 + number)
@@ -605,10 +639,11 @@ def crowd_backend(connection, seen):
 
 
 @pytest.fixture
-def site(serve, upstream):
+def site(serve, upstream, tmp_path):
     upstream.handler, upstream.stream_bodies, upstream.remember = crowd_backend, True, False
-    gateway = serve(d.gateway())
-    gateway.file.write_text(document(0, [upstream.port]))
+    leaf = Authority(tmp_path / "authority").issue("server", ["DNS:a.test"])
+    gateway = serve(*yaml.safe_load_all(document(0, [upstream.port], leaf)), numbers=(80, 443))
+    gateway.leaf = leaf
     eventually(lambda: gateway.fetch("/app/x").status == 200, what="the first documents")
     return gateway
 
@@ -618,10 +653,10 @@ def test_mixed_load_with_reloads_leaks_nothing(site, upstream):
     """SLUICE_SOAK_SECONDS (10) is how long; 1800 before a release."""
     seed = int(os.environ.get("SLUICE_SOAK_SEED", time.time_ns() % 100_000))
     print(f"SLUICE_SOAK_SEED={seed}")
-    Crowd(site.port, 1, seed).run()
+    Crowd(site.ports, 1, seed).run()
     baseline = Baseline(site, upstream)
     reloads = site.metric("config_reload_successes")
-    crowd = Crowd(site.port, SOAK_SECONDS, seed + 1)
+    crowd = Crowd(site.ports, SOAK_SECONDS, seed + 1)
     with Reloader(site, [upstream.port], 1.0):
         crowd.run()
     assert set(crowd.served) == {k.__name__ for k in Crowd.KINDS}, crowd.served
