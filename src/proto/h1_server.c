@@ -56,7 +56,8 @@ void h1_server_set_rx(struct h1_server *s, enum h1_server_rx to)
 // A client that has responses to take is alive only if it takes them, whatever it sends.
 static uint64_t moved(const struct h1_server *s)
 {
-    return s->tcp->tx_bytes + (s->unsent ? 0 : s->tcp->rx_bytes);
+    bool counts = !s->unsent && s->rx != SERVER_RX_IDLE;
+    return s->tcp->tx_bytes + (counts ? s->tcp->rx_bytes : 0);
 }
 
 void h1_server_arm(struct h1_server *s, uint64_t timeout_ns)
@@ -90,7 +91,9 @@ static void idle_or_busy(struct h1_server *s)
         h1_server_close_soon(s);
         return;
     }
-    if (!stands_still(s)) { // something happened: look again later
+    // Nor is the end of a handshake a request, which has been on its way all that time.
+    bool silent = s->rx == SERVER_RX_IDLE && !s->asked;
+    if (!silent && !stands_still(s)) { // something happened: look again later
         bool quiet = (s->rx == SERVER_RX_IDLE && !unsent) || s->rx == SERVER_RX_TUNNEL;
         h1_server_arm(s, quiet ? s->cfg->idle_timeout_ns : s->cfg->stall_timeout_ns);
         return;

@@ -50,6 +50,7 @@ struct h1_server {
     uint8_t paused; // enum h1_server_pause
     bool keep_alive, draining;
     bool feeding;    // bytes are being fed: what a request that ends inside leaves is fed next
+    bool asked;      // a request has begun, ever
     bool expects;    // the request came with Expect, whatever becomes of the field
     bool empty_line; // one has been skipped before the next request
     bool tx_failed;  // output memory ran out: aborted by the timer, not inside the call that sent

@@ -37,6 +37,7 @@ static bool begin_request(struct h1_server *s)
     x->down = &s->stream;
     x->conn = s->down;
     s->stream.x = x;
+    s->asked = true;
     s->headbuf.base = NULL;
     s->empty_line = false;
     h1_server_set_rx(s, SERVER_RX_HEAD);

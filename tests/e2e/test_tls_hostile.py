@@ -25,8 +25,9 @@ from lib.waiting import eventually
 MEGABYTE = 1 << 20
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 BOTH = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
-TIME_OUT = 0.8  # of a handshake here
+TIME_OUT, IDLE_TIME_OUT = 0.8, 2.5  # of a handshake and of a first request; between requests
 GOOD = "spiffe://test/ns/good"
+A_RECORD = raw.record(23, bytes(16_000))
 SERVERS = ("a", "b", "modern", "mutual", "optional", "listed", "named", "spki", "hash")
 # A DNS name that a reader of C strings takes for `good.test`.
 NUL = "DER:" + (b"\x30\x10\x82\x0egood.test\x00.bad").hex()
@@ -90,7 +91,7 @@ def everything(module_serve, module_upstream, ca, leaf, clients):
         server("named", leaf, mode="MUTUAL", ca=ca, subjectAltNames=["good.test", GOOD]),
         server("spki", leaf, mode="MUTUAL", ca=ca, verifyCertificateSpki=[pin.spki()]),
         server("hash", leaf, mode="MUTUAL", ca=ca, verifyCertificateHash=[pin.sha256()])),
-        numbers=(443,), workers=1, args=["--head-timeout", f"{TIME_OUT * 1000:.0f}ms"])
+        numbers=(443,), workers=1, args=["--head-timeout", f"{TIME_OUT * 1000:.0f}ms", "--idle-timeout", f"{IDLE_TIME_OUT * 1000:.0f}ms"])
 
 
 @pytest.fixture
@@ -465,6 +466,45 @@ def test_handshake_that_stands_still(gateway, sent):
         assert time.monotonic() - started > TIME_OUT - 0.05
 
 
+@contextlib.contextmanager
+def beneath(client):
+    """The plain connection under one with TLS, which the caller goes on with by hand."""
+    below = Client.__new__(Client)
+    below.socket = socket.socket(fileno=client.socket.detach())
+    below.socket.settimeout(10)
+    with below:
+        yield below
+
+
+def ends_within(client, data, seconds):
+    """The gateway ends that connection, to which a byte of `data` is sent now and then."""
+    client.socket.settimeout(0.02)
+    data, started = iter(data), time.monotonic()
+    while time.monotonic() - started < seconds:
+        with contextlib.suppress(TimeoutError):
+            try:
+                for byte in data:
+                    client.send(bytes([byte]))
+                    break
+                if not client.socket.recv(65536):
+                    return True
+            except ConnectionError:
+                return True
+    return False
+
+
+@BOTH
+@pytest.mark.parametrize("asked,sent", [(False, b""), (False, A_RECORD), (True, A_RECORD)],
+                         ids=["silence", "a record", "a record after a request"])
+def test_no_request_behind_a_handshake(gateway, version, asked, sent):
+    """What is no whole record buys no time, neither before a first request nor after one."""
+    client = tls.Client(gateway.ports[443], ctx=using(version))
+    if asked:
+        assert client.roundtrip().status == 200
+    with beneath(client) as below:
+        assert ends_within(below, sent, 3 * IDLE_TIME_OUT if asked else IDLE_TIME_OUT)
+
+
 # ---- many, and those that leave
 
 HANDSHAKES = 1000 if sanitized() else 10_000
@@ -558,11 +598,8 @@ def test_client_that_never_reads(serve, upstream, leaf):
 
 def test_clients_that_leave_within_a_record(patient, held):
     for i in range(100):
-        client = tls.Client(patient.ports[443])
-        plain = socket.socket(fileno=client.socket.detach())
-        with Client.__new__(Client) as below:
-            below.socket = plain
-            plain.sendall(raw.record(23, bytes(16_000))[:5 + i * 100])
+        with beneath(tls.Client(patient.ports[443])) as below:
+            below.send(raw.record(23, bytes(16_000))[:5 + i * 100])
             if i % 2:
                 below.reset()
     patient.wait_metric("downstream_cx_active", 0)
@@ -603,10 +640,9 @@ def test_request_without_close_notify_is_not_whole(patient, upstream_of):
     client = tls.Client(patient.ports[443])
     client.send(request(method="POST", headers=[("Transfer-Encoding", "chunked")]) + b"4\r\nhalf\r\n")
     assert seen.wait(10)
-    with socket.socket(fileno=client.socket.detach()) as plain:
-        plain.shutdown(socket.SHUT_WR)
-        plain.settimeout(10)
-        assert plain.recv(1000) is not None
+    with beneath(client) as below:
+        below.socket.shutdown(socket.SHUT_WR)
+        raw.answer(below.socket)
     connection = upstream_of.wait_connections(1)[-1]
     assert connection.ended.wait(10)
     assert b"half" in connection.received and b"0\r\n\r\n" not in connection.received
