@@ -9,15 +9,29 @@ bin=${SLUICE_DEMO_BIN:-zig-out/bin}
 
 taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-for port in 8080 15000 15021 15090 9080 9081 9082 9083 9084 9085; do
-    if taken "$port"; then
-        echo "demo: port $port is taken by another program; stop it and run this again" >&2
+# The program that has a port, where it may be known.
+holder() { ss -ltnpH "sport = :$1" 2>/dev/null | sed -nE 's/.*users:\(\("([^"]*)",pid=([0-9]+).*/ (\1, pid \2)/p' | head -1; }
+
+# The gateway's port is any that is free, or the one that SLUICE_DEMO_PORT names.
+port=${SLUICE_DEMO_PORT:-8080}
+if taken "$port"; then
+    echo "demo: port $port is taken by another program$(holder "$port")" >&2
+    [ -z "${SLUICE_DEMO_PORT:-}" ] || exit 1
+    while taken "$port"; do port=$((port + 1)); done
+    echo "demo: port $port is used instead; SLUICE_DEMO_PORT=N names another" >&2
+fi
+
+for other in 15000 15021 15090 9080 9081 9082 9083 9084 9085; do
+    if taken "$other"; then
+        echo "demo: port $other is taken by another program$(holder "$other"); stop it and run this again" >&2
         exit 1
     fi
 done
 
 docs=$(mktemp -d "${TMPDIR:-/tmp}/sluice-demo-XXXXXX")
 cp conf/demo/*.yaml "$docs/"
+sed -i "s/targetPort: 8080$/targetPort: $port/" "$docs/ingress.yaml"
+sed -i "s/localhost:8080/localhost:$port/" "$docs/bookinfo.yaml"
 backend= gateway=
 finish() {
     trap - EXIT INT TERM
@@ -35,17 +49,17 @@ trap 'finish; exit 130' INT
 list() {
     cat <<TEXT
 
-  Sluice serves the documents in $docs. In a browser: http://localhost:8080/productpage
+  Sluice serves the documents in $docs. In a browser: http://localhost:$port/productpage
   Or in another terminal:
 
-  a route, with the headers the gateway adds     curl -i localhost:8080/api/v1/products
-  a rewrite: /books is /api/v1/products          curl localhost:8080/books/0
-  a redirect                                     curl -i localhost:8080/
-  a redirect by host                             curl -i -H 'Host: old.bookinfo.example' localhost:8080/any
-  an answer without a backend                    curl -i localhost:8080/teapot
-  nothing matches: 404                           curl -i localhost:8080/nowhere
-  weights: 70/20/10 over three versions          for i in \$(seq 100); do curl -s localhost:8080/reviews/0; done | grep -o '"v[123]"' | sort | uniq -c
-  a match by header: always v3                   curl -H 'end-user: jason' localhost:8080/reviews/0
+  a route, with the headers the gateway adds     curl -i localhost:$port/api/v1/products
+  a rewrite: /books is /api/v1/products          curl localhost:$port/books/0
+  a redirect                                     curl -i localhost:$port/
+  a redirect by host                             curl -i -H 'Host: old.bookinfo.example' localhost:$port/any
+  an answer without a backend                    curl -i localhost:$port/teapot
+  nothing matches: 404                           curl -i localhost:$port/nowhere
+  weights: 70/20/10 over three versions          for i in \$(seq 100); do curl -s localhost:$port/reviews/0; done | grep -o '"v[123]"' | sort | uniq -c
+  a match by header: always v3                   curl -H 'end-user: jason' localhost:$port/reviews/0
   why a request goes where it goes               $bin/sluice explain -f $docs --host localhost --path /reviews/0
   what is configured                             $bin/sluice proxy-config routes
   metrics                                        curl -s localhost:15090/stats/prometheus | grep -v '^#'
@@ -68,7 +82,7 @@ backend=$!
 "$bin/sluice" run -f "$docs" "$@" &
 gateway=$!
 for _ in $(seq 100); do
-    taken 8080 && break
+    taken "$port" && break
     kill -0 "$gateway" 2>/dev/null || break
     sleep 0.1
 done

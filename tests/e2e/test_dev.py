@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -138,3 +139,12 @@ def test_dev_ends_when_interrupted(machine):
     out, _ = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "built" not in out
+
+
+def test_the_demo_names_a_port_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = subprocess.run(["bash", ROOT / "tools/demo.sh"], capture_output=True, text=True, timeout=20,
+                                check=False, env={**os.environ, "SLUICE_DEMO_PORT": str(port)})
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.startswith(f"demo: port {port} is taken by another program")
