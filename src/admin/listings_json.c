@@ -292,6 +292,9 @@ static void json_cluster(struct text *out, const struct cluster_config *c)
     member_u64(out, "endpoint_count", c->endpoint_count);
     member_ms(out, "connect_timeout_ms", c->connect_timeout_ns);
     member_ms(out, "idle_timeout_ms", c->idle_timeout_ns);
+    member_ms(out, "tcp_idle_timeout_ms", c->tcp_idle_timeout_ns);
+    if (c->max_connection_duration_ns)
+        member_ms(out, "max_connection_duration_ms", c->max_connection_duration_ns);
     if (c->max_requests_per_connection)
         member_u64(out, "max_requests_per_connection", c->max_requests_per_connection);
     member_limit(out, "max_connections", c->max_connections);

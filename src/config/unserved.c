@@ -187,8 +187,6 @@ static struct pos warmup(const void *object)
 static const struct connection_pool *pool_of(const void *object)
 {
     static const struct connection_pool none = {
-        .max_connection_duration_ns = DURATION_UNSET,
-        .tcp_idle_timeout_ns = DURATION_UNSET,
         .http2_keepalive_interval_ns = DURATION_UNSET,
     };
     const struct connection_pool *p = ((const struct traffic_policy *)object)->connection_pool;
@@ -211,8 +209,6 @@ POOL_FIELD(h2_upgrade, p->h2_upgrade == H2_UPGRADE_ALWAYS, h2_upgrade_pos)
 POOL_FIELD(client_protocol, p->use_client_protocol, client_protocol_pos)
 POOL_FIELD(tcp_keepalive, p->keepalive, pos)
 POOL_FIELD(http2_keepalive, p->http2_keepalive_interval_ns != DURATION_UNSET, pos)
-POOL_FIELD(max_duration, p->max_connection_duration_ns != DURATION_UNSET, max_duration_pos)
-POOL_FIELD(tcp_idle, p->tcp_idle_timeout_ns != DURATION_UNSET, tcp_idle_pos)
 #undef POOL_FIELD
 
 static struct pos rule_selector(const void *object)
@@ -309,9 +305,6 @@ static const struct row {
     {IN_POLICY, IGNORED, pool_tcp_keepalive, "connectionPool.tcp.tcpKeepalive", "it is ignored"},
     {IN_POLICY, IGNORED, pool_http2_keepalive, "connectionPool.http.http2KeepAlive",
      "HTTP/1.1 is spoken to the destination"},
-    {IN_POLICY, IGNORED, pool_max_duration, "connectionPool.tcp.maxConnectionDuration",
-     "connections may live for ever"},
-    {IN_POLICY, IGNORED, pool_tcp_idle, "connectionPool.tcp.idleTimeout", "it is ignored"},
     {IN_RULE, IGNORED, rule_selector, "workloadSelector",
      "this DestinationRule applies everywhere"},
     {IN_SERVICE_ENTRY, REFUSED, needs_dns, "resolution DNS, DNS_ROUND_ROBIN or DYNAMIC_DNS",

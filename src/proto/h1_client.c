@@ -187,6 +187,7 @@ static void on_connected(struct tcp *t)
         return;
     timer_cancel(&t->worker->timers, &c->timer);
     c->connected = true;
+    c->connected_ns = t->worker->now_ns;
     note_tls(c);
     if (c->stream.x)
         c->stream.x->handler->upstream_ready(c->stream.x);
@@ -266,6 +267,11 @@ struct slice h1_client_tls_host(const struct h1_client *c)
 {
     const struct tls_conn *tls = tls_filter_conn(c->tcp);
     return tls ? tls_conn_host(tls) : (struct slice){NULL, 0};
+}
+
+uint64_t h1_client_connected_ns(const struct h1_client *c)
+{
+    return c->connected_ns;
 }
 
 uint32_t h1_client_requests(const struct h1_client *c)

@@ -40,6 +40,7 @@ bool h1_client_reused(const struct h1_client *c);
 // The name that its TLS was made for; empty: it is in clear text.
 struct slice h1_client_tls_host(const struct h1_client *c);
 uint32_t h1_client_requests(const struct h1_client *c);
+uint64_t h1_client_connected_ns(const struct h1_client *c);   // worker clock; of a connected one
 void h1_client_close(struct h1_client *c);                    // idle ones only, at once
 void h1_client_part(struct h1_client *c);                     // idle ones only, see close_notify
 void h1_client_close_ending(struct h1_client_pools *p);       // drops what they still have to send

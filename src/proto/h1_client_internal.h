@@ -31,7 +31,8 @@ struct h1_client {
     uint64_t queued_turn;    // of the worker's loop, when the request's head was queued
     const char *tls_version; // NULL: in clear text, or not connected yet
     uint32_t requests;
-    uint32_t interim; // 1xx heads of the response under way
+    uint64_t connected_ns; // since when it is
+    uint32_t interim;      // 1xx heads of the response under way
     enum h1_client_rx rx;
     enum h1_client_tx tx;
     enum h1_framing tx_framing;

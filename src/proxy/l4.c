@@ -9,7 +9,6 @@
 #include "tls/hello.h"
 
 #define TRIES 3u // of endpoints that do not answer; nothing has been sent to those
-#define IDLE_TIMEOUT_NS (3600 * NS_PER_S) // Envoy's tcp_proxy idle_timeout
 
 struct flow {
     struct l4_relay relay;
@@ -18,6 +17,7 @@ struct flow {
     struct upstream_cluster *cluster;                  // held
     struct endpoint *endpoint;                         // begun on, until the end
     struct stat_entry *listener_stats, *cluster_stats; // held; NULL: none
+    struct timer duration;                             // maxConnectionDuration
     uint32_t tries;
     uint32_t flags;             // enum response_flag
     struct addr upstream_local; // for the log only
@@ -172,6 +172,13 @@ static uint32_t flags_of(enum l4_end end)
     return end == L4_END_UPSTREAM_RESET ? FLAG_UPSTREAM_TERMINATION : 0;
 }
 
+static const char *termination_of(const struct flow *f)
+{
+    if (f->flags & FLAG_DURATION)
+        return "max_connection_duration_reached";
+    return f->relay.end == L4_END_IDLE ? "tcp_session_idle_timeout" : NULL;
+}
+
 static void tell_end(const struct flow *f)
 {
     const struct l4_relay *r = &f->relay;
@@ -184,7 +191,7 @@ static void tell_end(const struct flow *f)
                          .bytes_sent = r->tx,
                          .response_flags = f->flags,
                          .tries = f->tries,
-                         .termination = r->end == L4_END_IDLE ? "tcp_session_idle_timeout" : NULL,
+                         .termination = termination_of(f),
                          .transport_failure = r->connected ? NULL : r->transport_failure,
                          .cluster_name = f->cluster->name,
                          .upstream_host = {e ? e->text : NULL, e ? e->text_len : 0},
@@ -198,6 +205,7 @@ static void on_end(struct l4_relay *r, void *owner)
     struct flow *f = owner;
     struct proxy_conn *c = f->conn;
     struct proxy_worker *pw = c->listener->pw;
+    timer_cancel(&pw->worker.timers, &f->duration);
     f->flags |= flags_of(r->end);
     end_count(f->listener_stats, f->flags);
     end_count(f->cluster_stats, f->flags);
@@ -208,6 +216,16 @@ static void on_end(struct l4_relay *r, void *owner)
     worker_count_n(&pw->worker, tcp_cx_active, (uint64_t)-1);
     pool_put(&pw->relays, f);
     c->d.on_closed(&c->d);
+}
+
+static void on_duration(struct timer *t, uint64_t now_ns)
+{
+    struct flow *f = container_of(t, struct flow, duration);
+    (void)now_ns;
+    if (f->relay.ended)
+        return;
+    f->flags |= FLAG_DURATION;
+    l4_relay_close(&f->relay, L4_END_LOCAL);
 }
 
 static bool drain(struct downstream *d, uint64_t grace_ns)
@@ -245,11 +263,15 @@ static struct flow *flow_create(struct proxy_conn *c, const struct snapshot *s,
     if (!f)
         return NULL;
     *f = (struct flow){.conn = c, .cluster = cluster};
-    f->cfg = (struct l4_relay_config){.idle_timeout_ns = IDLE_TIMEOUT_NS,
+    f->cfg = (struct l4_relay_config){.idle_timeout_ns = cluster->tcp_idle_timeout_ns,
                                       .connect_timeout_ns = cluster->connect_timeout_ns,
                                       .on_connect = on_connect,
                                       .on_bytes = on_bytes,
                                       .on_end = on_end};
+    timer_init(&f->duration, on_duration);
+    if (cluster->max_connection_duration_ns)
+        timer_arm(&pw->worker.timers, &f->duration,
+                  pw->worker.now_ns + cluster->max_connection_duration_ns);
     cluster_hold(cluster);
     f->listener_stats = begin_count(listener_entry(c, s));
     f->cluster_stats = begin_count(stat_get(pw->stats, s->cluster_stats[cfg->index]));

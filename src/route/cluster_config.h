@@ -27,9 +27,12 @@ struct cluster_config {
     struct endpoint_config *endpoints;
     uint32_t endpoint_count;
     // From the DestinationRule's trafficPolicy (see policy.h)
-    enum lb_policy lb;                    // loadBalancer.simple
-    uint64_t connect_timeout_ns;          // connectionPool.tcp.connectTimeout, default 10 s
-    uint64_t idle_timeout_ns;             // http.idleTimeout of a pooled connection, default 1 h
+    enum lb_policy lb;           // loadBalancer.simple
+    uint64_t connect_timeout_ns; // connectionPool.tcp.connectTimeout, default 10 s
+    // Of a pooled connection: http.idleTimeout, else tcp's; default 1 h, 0 = none.
+    uint64_t idle_timeout_ns;
+    uint64_t tcp_idle_timeout_ns;         // tcp.idleTimeout of a relay, likewise
+    uint64_t max_connection_duration_ns;  // tcp.maxConnectionDuration, 0 = no limit
     uint32_t max_requests_per_connection; // http.maxRequestsPerConnection, 0 = no limit
     // tcp.maxConnections, http.http1MaxPendingRequests, http2MaxRequests, maxRetries; UINT32_MAX =
     // no limit

@@ -46,6 +46,10 @@ static void apply_pool(struct cluster_config *c, const struct connection_pool *p
 {
     if (p->connect_timeout_ns != DURATION_UNSET && p->connect_timeout_ns)
         c->connect_timeout_ns = p->connect_timeout_ns;
+    if (p->tcp_idle_timeout_ns != DURATION_UNSET)
+        c->idle_timeout_ns = c->tcp_idle_timeout_ns = p->tcp_idle_timeout_ns;
+    if (p->max_connection_duration_ns != DURATION_UNSET)
+        c->max_connection_duration_ns = p->max_connection_duration_ns;
     if (p->http_idle_timeout_ns != DURATION_UNSET)
         c->idle_timeout_ns = p->http_idle_timeout_ns;
     if (p->max_requests_per_connection > 0)
@@ -81,6 +85,8 @@ static uint64_t hash_settings(const struct cluster_config *c)
         c->lb,
         c->connect_timeout_ns,
         c->idle_timeout_ns,
+        c->tcp_idle_timeout_ns,
+        c->max_connection_duration_ns,
         c->max_requests_per_connection,
         c->max_connections,
         c->max_pending_requests,
@@ -98,7 +104,7 @@ void policy_apply(struct cluster_config *c, const struct compile_options *option
     struct merged m = merge(merge((struct merged){0}, top, c->port), subset, c->port);
     c->lb = lb_of(m.lb);
     c->connect_timeout_ns = CONNECT_TIMEOUT_NS;
-    c->idle_timeout_ns = IDLE_TIMEOUT_NS;
+    c->idle_timeout_ns = c->tcp_idle_timeout_ns = IDLE_TIMEOUT_NS;
     c->max_connections = c->max_pending_requests = c->max_requests = c->max_retries = UINT32_MAX;
     if (m.pool)
         apply_pool(c, m.pool);

@@ -227,6 +227,8 @@ void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg
     c->lb = cfg->lb;
     take_tls(c, cfg);
     c->idle_timeout_ns = cfg->idle_timeout_ns;
+    c->tcp_idle_timeout_ns = cfg->tcp_idle_timeout_ns;
+    c->max_connection_duration_ns = cfg->max_connection_duration_ns;
     c->connect_timeout_ns = cfg->connect_timeout_ns;
     c->max_requests_per_connection = cfg->max_requests_per_connection;
 }

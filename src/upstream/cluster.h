@@ -29,7 +29,7 @@ struct upstream_cluster {
     struct slice name; // own copy, as is what follows: connections outlive snapshots
     uint64_t settings_hash;
     enum lb_policy lb;
-    uint64_t idle_timeout_ns, connect_timeout_ns;
+    uint64_t idle_timeout_ns, connect_timeout_ns, tcp_idle_timeout_ns, max_connection_duration_ns;
     uint32_t max_requests_per_connection;
     enum client_tls_mode tls_mode;
     struct tls_ctx *tls; // counted; may be NULL

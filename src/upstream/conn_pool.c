@@ -77,6 +77,30 @@ static void on_idle_timeout(struct timer *t, uint64_t now_ns)
     h1_client_part(h);
 }
 
+static void on_old_age(struct timer *t, uint64_t now_ns)
+{
+    (void)now_ns;
+    h1_client_part(h1_client_of_timer(t));
+}
+
+// By maxConnectionDuration; a connection in use goes on until its response has ended.
+static uint64_t end_of_life(const struct h1_client *h, const struct upstream_cluster *c)
+{
+    uint64_t most = c->max_connection_duration_ns;
+    return most && h1_client_connected(h) ? h1_client_connected_ns(h) + most : UINT64_MAX;
+}
+
+static void arm_idle(struct h1_client *h, const struct upstream_cluster *c)
+{
+    struct worker *w = c->pool->worker;
+    struct timer *t = h1_client_idle_timer(h);
+    uint64_t idle = c->idle_timeout_ns ? w->now_ns + c->idle_timeout_ns : UINT64_MAX;
+    uint64_t end = end_of_life(h, c);
+    t->fire = idle < end ? on_idle_timeout : on_old_age;
+    if (idle != UINT64_MAX || end != UINT64_MAX)
+        timer_arm(&w->timers, t, idle < end ? idle : end);
+}
+
 // One that is still connecting keeps its connect timeout, and comes here again when it has
 // connected and still nobody has it.
 static void on_idle(struct h1_client *h, void *owner)
@@ -86,7 +110,7 @@ static void on_idle(struct h1_client *h, void *owner)
     struct worker *w = c->pool->worker;
     bool worn =
         c->max_requests_per_connection && h1_client_requests(h) >= c->max_requests_per_connection;
-    if (e->retired || worn || w->stop) {
+    if (e->retired || worn || w->stop || w->now_ns >= end_of_life(h, c)) {
         h1_client_part(h);
         return;
     }
@@ -97,9 +121,7 @@ static void on_idle(struct h1_client *h, void *owner)
         return;
     }
     list_insert_head(&e->idle, h1_client_pool_link(h));
-    struct timer *t = h1_client_idle_timer(h);
-    t->fire = on_idle_timeout;
-    timer_arm(&w->timers, t, w->now_ns + c->idle_timeout_ns);
+    arm_idle(h, c);
 }
 
 static void on_closing(struct h1_client *h, void *owner)

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
@@ -571,3 +572,60 @@ def test_statistics(serve, backend):
     upstream.close()
     gateway.wait_metric("listener_tcp_cx_active", 0)
     assert gateway.metric("listener_tcp_rx_bytes_total") == 12
+
+
+# ---- time-outs of the DestinationRule
+
+def timed(**fields):
+    return [d.destination_rule("app", trafficPolicy={"connectionPool": {"tcp": fields}})]
+
+
+def test_idle_time_out(logged, backend):
+    """What moves either way keeps it; then both sides are closed."""
+    app = backend()
+    gateway = logged(d.l4_gateway(server()), d.l4_service("tcp", to()), *d.backend(app.port),
+                     *timed(idleTimeout="0.6s"), numbers=[NUMBER])
+    client = tcp.connect(gateway.ports[NUMBER])
+    upstream = app.accept()
+    begun = time.monotonic()
+    for _ in range(4):
+        upstream.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):  # a silence shorter than the limit
+            upstream.receive(1)
+        client.send(b"?")
+        upstream.socket.settimeout(tcp.TIMEOUT)
+        assert upstream.receive(1) == b"?"
+    assert client.ended() and upstream.ended()
+    assert 1.6 < time.monotonic() - begun < 6
+    words = end_of(gateway.lines(1)[0]).split()
+    assert words[4:7] == ["-", "-", "tcp_session_idle_timeout"], words
+    gateway.wait_idle()
+
+
+def test_longest_duration(logged, backend):
+    app = backend(tcp.says("one"))
+    gateway = logged(d.l4_gateway(server()), d.l4_service("tcp", to()), *d.backend(app.port),
+                     *timed(maxConnectionDuration="0.7s"), numbers=[NUMBER])
+    client, asked = tcp.connect(gateway.ports[NUMBER]), 0
+    begun = time.monotonic()
+    with pytest.raises((AssertionError, ConnectionError)):
+        while True:
+            tcp.ask(client)
+            asked += 1
+    assert asked > 10 and 0.5 < time.monotonic() - begun < 5
+    words = end_of(gateway.lines(1)[0]).split()
+    assert words[4:7] == ["DT", "-", "max_connection_duration_reached"], words
+    gateway.wait_idle()
+
+
+@pytest.mark.parametrize("field", ["idleTimeout", "maxConnectionDuration"])
+def test_the_same_of_a_pooled_connection(serve, upstream, field):
+    """HTTP: an idle connection to the destination ends then; while it lasts it is used again."""
+    gateway = serve(d.gateway(), d.virtual_service(d.rule()), *d.backend(upstream.port),
+                    *timed(**{field: "1s"}), workers=1)
+    gateway.fetch("/")
+    gateway.fetch("/")
+    assert len(upstream.requests) == 2 and gateway.metric("upstream_cx_total") == 1
+    gateway.wait_metric("upstream_cx_active", 0, timeout=6)
+    gateway.fetch("/")
+    assert gateway.metric("upstream_cx_total") == 2

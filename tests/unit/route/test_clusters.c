@@ -121,11 +121,36 @@ TEST(clusters_policy_defaults)
     EXPECT_EQ(d->lb, LB_POLICY_LEAST_REQUEST);
     EXPECT_EQ(d->connect_timeout_ns, 10000000000);
     EXPECT_EQ(d->idle_timeout_ns, 3600000000000);
+    EXPECT_EQ(d->tcp_idle_timeout_ns, 3600000000000);
+    EXPECT_EQ(d->max_connection_duration_ns, 0);
     EXPECT_EQ(d->max_connections, UINT32_MAX);
     EXPECT_EQ(d->max_retries, UINT32_MAX);
     EXPECT_EQ(d->max_requests_per_connection, 0);
     EXPECT_EQ(d->destination_rule.len, 0);
     EXPECT_EQ(d->settings_hash, compiled_cluster(&c, "outbound|81||" WEB)->settings_hash);
+    compiled_fini(&c);
+}
+
+TEST(clusters_tcp_times)
+{
+    struct compiled c;
+    compiled_init(
+        &c,
+        SERVICE RULE("  trafficPolicy:\n    connectionPool:\n"
+                     "      tcp: {idleTimeout: 5s, maxConnectionDuration: 7s}\n"
+                     "  subsets:\n  - name: own\n    labels: {v: a}\n    trafficPolicy:\n"
+                     "      connectionPool: {tcp: {idleTimeout: 0s}, http: {idleTimeout: 2s}}\n"),
+        NULL);
+    const struct cluster_config *top = compiled_cluster(&c, "outbound|80||" WEB);
+    const struct cluster_config *own = compiled_cluster(&c, "outbound|80|own|" WEB);
+    REQUIRE(top && own);
+    EXPECT_EQ(top->tcp_idle_timeout_ns, 5000000000);
+    EXPECT_EQ(top->idle_timeout_ns, 5000000000); // HTTP has none of its own
+    EXPECT_EQ(top->max_connection_duration_ns, 7000000000);
+    EXPECT_EQ(own->tcp_idle_timeout_ns, 0);
+    EXPECT_EQ(own->idle_timeout_ns, 2000000000);
+    EXPECT_EQ(own->max_connection_duration_ns, 0);
+    EXPECT(top->settings_hash != own->settings_hash);
     compiled_fini(&c);
 }
 
