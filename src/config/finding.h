@@ -11,7 +11,7 @@ extern const char *const severity_names[]; // as printed; by enum severity
 
 struct finding {
     enum severity severity;
-    const char *code; // "IST0101", or NULL for Sluice's own
+    const char *code; // "IST0101", "UNSERVED" for what this version does not serve, or NULL
     struct pos pos;
     const char *object; // "VirtualService istio/bookinfo", "" where there is none
     const char *message;

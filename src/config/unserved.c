@@ -334,8 +334,8 @@ static bool ask(enum scope scope, const void *object, const struct metadata *met
             continue;
         refused = refused || row->action == REFUSED;
         if (findings)
-            finding_add(findings, row->action == REFUSED ? SEVERITY_ERROR : SEVERITY_WARNING, NULL,
-                        pos, meta, "%s is not served by this version: %s", row->field,
+            finding_add(findings, row->action == REFUSED ? SEVERITY_ERROR : SEVERITY_WARNING,
+                        "UNSERVED", pos, meta, "%s is not served by this version: %s", row->field,
                         row->consequence);
     }
     return refused;

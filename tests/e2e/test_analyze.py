@@ -53,6 +53,7 @@ def test_broken_document(path):
             and (UNUSED not in line or path.stem == "lint-gateway-unused")] == expected
     findings = json.loads(as_json.stdout)
     assert [text_of(f) for f in findings] == lines
+    assert all((f["code"] == "UNSERVED") == (UNSERVED in f["message"]) for f in findings)
     assert all(set(f) == {"severity", "code", "file", "line", "column", "object", "message"}
                for f in findings)
     has_error = any(f["severity"] == "error" for f in findings)
