@@ -6,6 +6,7 @@
 #include "proxy/flow_end.h"
 #include "proxy/proxy.h"
 #include "tls/conn.h"
+#include "tls/xfcc.h"
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -389,15 +390,64 @@ static void read_local_port(const struct log_value *v, const struct exchange *x,
     number(r, addr_port(downstream_local(x->conn)));
 }
 
+// ---- the client's TLS
+
+static bool tls_of(const struct exchange *x, struct tls_info *out)
+{
+    if (!x->conn->tls)
+        return false;
+    tls_conn_info(x->conn->tls, out);
+    return true;
+}
+
 static void read_server_name(const struct log_value *v, const struct exchange *x,
                              struct log_result *r)
 {
-    struct tls_info info;
+    struct tls_info tls;
     (void)v;
+    if (tls_of(x, &tls))
+        words(r, tls.sni);
+}
+
+static void read_tls_version(const struct log_value *v, const struct exchange *x,
+                             struct log_result *r)
+{
+    struct tls_info tls;
+    (void)v;
+    if (tls_of(x, &tls))
+        words(r, slice_of(tls.version));
+}
+
+static void read_tls_cipher(const struct log_value *v, const struct exchange *x,
+                            struct log_result *r)
+{
+    struct tls_info tls;
+    (void)v;
+    if (tls_of(x, &tls))
+        words(r, slice_of(tls.openssl_cipher));
+}
+
+static void of_certificate(struct log_result *r, const struct exchange *x,
+                           size_t (*write)(struct slice leaf, char *out, size_t cap))
+{
     if (!x->conn->tls)
         return;
-    tls_conn_info(x->conn->tls, &info);
-    words(r, info.sni);
+    size_t n = write(tls_conn_peer_certificate(x->conn->tls), r->scratch, LOG_VALUE_MAX);
+    words(r, (struct slice){r->scratch, n <= LOG_VALUE_MAX ? n : 0});
+}
+
+static void read_peer_subject(const struct log_value *v, const struct exchange *x,
+                              struct log_result *r)
+{
+    (void)v;
+    of_certificate(r, x, xfcc_write_subject);
+}
+
+static void read_peer_fingerprint(const struct log_value *v, const struct exchange *x,
+                                  struct log_result *r)
+{
+    (void)v;
+    of_certificate(r, x, xfcc_write_hash);
 }
 
 static void hostname(struct log_result *r)
@@ -624,6 +674,10 @@ static const struct log_operator {
     {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", ARG_NONE, read_local_ip, flow_local_ip},
     {"DOWNSTREAM_LOCAL_PORT", ARG_NONE, read_local_port, flow_local_port},
     {"REQUESTED_SERVER_NAME", ARG_NONE, read_server_name, flow_server_name},
+    {"DOWNSTREAM_TLS_VERSION", ARG_NONE, read_tls_version, flow_nothing},
+    {"DOWNSTREAM_TLS_CIPHER", ARG_NONE, read_tls_cipher, flow_nothing},
+    {"DOWNSTREAM_PEER_SUBJECT", ARG_NONE, read_peer_subject, flow_nothing},
+    {"DOWNSTREAM_PEER_FINGERPRINT_256", ARG_NONE, read_peer_fingerprint, flow_nothing},
     {"ROUTE_NAME", ARG_NONE, read_route_name, flow_nothing},
     {"HOSTNAME", ARG_NONE, read_hostname, flow_hostname},
 };

@@ -212,7 +212,7 @@ static void explain_chain(const struct explain *e, const struct listener_config 
         *e->led = true;
     if (!chain->routes)
         print_relay(chain);
-    else if (chain->terminates_tls && !chain_covers(chain, e->rq.authority))
+    else if (chain->terminates_tls && !chain_covers(chain, &l->by_name, l->any, e->rq.authority))
         line("answer", "421: the host is outside the server of this connection");
     else
         explain_on(e, l, chain->routes);

@@ -25,6 +25,8 @@ struct downstream {
     char peer_ip[46];
     uint8_t peer_ip_len;
     const struct tls_conn *tls; // NULL: in clear text
+    // Of x-forwarded-client-cert, its maker's; empty: the client has shown no certificate.
+    struct slice client_cert;
     // The connection is gone: the memory is its maker's again.
     void (*on_closed)(struct downstream *d);
 };

@@ -4,12 +4,16 @@
 // TLS plays no part the codec has the connection at once.
 #include "proxy/accept.h"
 #include "core/check.h"
+#include "core/log.h"
 #include "proto/h1_server.h"
 #include "proxy/l4.h"
 #include "tls/ctx.h"
 #include "tls/filter.h"
 #include "tls/hello.h"
+#include "tls/xfcc.h"
+#include <stdlib.h>
 
+#define FAILURES_LOGGED 20                   // a second, of each worker
 #define HANDSHAKE_TIMEOUT_NS (10 * NS_PER_S) // at most; the hello included
 
 struct accept_tls {
@@ -58,6 +62,7 @@ static void conn_gone(struct downstream *d)
         snapshot_unpin(c->last, w->cfg.id);
         worker_count_n(w, snapshot_pins, (uint64_t)-1);
     }
+    free((void *)(uintptr_t)d->client_cert.ptr);
     list_remove(&d->link);
     worker_count_n(w, downstream_cx_active, (uint64_t)-1);
     pool_put(&l->pw->conns, c);
@@ -69,6 +74,24 @@ static void on_closed(struct tcp *t)
     struct proxy_conn *c = t->owner;
     tcp_destroy(t);
     conn_gone(&c->d);
+}
+
+// ---- why a client was not let in
+
+static void log_failure(const struct proxy_conn *c, const char *reason)
+{
+    static _Thread_local struct log_limit limit;
+    char peer[ADDR_TEXT_MAX];
+    struct slice sni = c->hello ? tls_hello_sni(&c->hello->hello) : (struct slice){NULL, 0};
+    struct slice chain = c->chain ? c->chain->name : (struct slice){NULL, 0};
+    if (!log_enabled(LOG_LEVEL_DEBUG) || !log_allow(&limit, worker_of(c)->now_ns, FAILURES_LOGGED))
+        return;
+    size_t n = addr_format(&c->d.peer, peer, sizeof(peer), true);
+    log_debug("tls_handshake_failed",
+              "peer=%.*s listener=%.*s chain=%.*s sni=%.*s reason=\"%s\" suppressed=%u", (int)n,
+              peer, SLICE_FMT(c->listener->record->name), SLICE_FMT(chain), SLICE_FMT(sni), reason,
+              limit.suppressed);
+    limit.suppressed = 0;
 }
 
 // ---- the codec
@@ -100,6 +123,7 @@ static void on_timeout(struct timer *t, uint64_t now_ns)
     struct proxy_conn *c = container_of(t, struct proxy_conn, timer);
     (void)now_ns;
     worker_count(worker_of(c), downstream_tls_handshake_timeout);
+    log_failure(c, "it took too long");
     tcp_close(c->d.tcp);
 }
 
@@ -116,11 +140,16 @@ static bool speaks_istio(const struct tls_hello *hello)
     return false;
 }
 
-static bool usable(const struct filter_chain *chain, const struct tls_hello *hello)
+// NULL, or why a chain that was found (or not) serves nobody.
+static const char *unusable(const struct filter_chain *chain, const struct tls_hello *hello)
 {
-    if (!chain || (chain->terminates_tls && !chain->tls))
-        return false;
-    return !chain->istio_alpn_only || speaks_istio(hello);
+    if (!chain)
+        return "no server is for this name";
+    if (chain->terminates_tls && !chain->tls)
+        return "the server's credential is missing or broken";
+    if (chain->istio_alpn_only && !speaks_istio(hello))
+        return "none of Istio's application protocols is offered";
+    return NULL;
 }
 
 static void terminate(struct proxy_conn *c)
@@ -153,10 +182,12 @@ static void choose_chain(struct proxy_conn *c)
     struct tls_hello *hello = &c->hello->hello;
     const struct filter_chain *chain =
         lc ? chain_find(&lc->by_name, lc->any, tls_hello_sni(hello)) : NULL;
-    if (!usable(chain, hello)) {
+    const char *why = unusable(chain, hello);
+    if (why) {
         worker_count(worker_of(c), no_filter_chain_match);
         proxy_flow_refused(c, tls_hello_sni(hello), FLAG_NO_ROUTE, "filter_chain_not_found",
                            SLICE(""));
+        log_failure(c, why);
         tcp_close(c->d.tcp);
         return;
     }
@@ -182,6 +213,20 @@ static void count_fault(struct worker *w, enum tls_hello_fault fault)
         worker_count(w, downstream_tls_fail_protocol);
 }
 
+static const char *hello_fault_text(enum tls_hello_fault fault)
+{
+    static const char *const texts[] = {
+        [TLS_HELLO_FINE] = "out of memory",
+        [TLS_HELLO_NOT_TLS] = "the client does not speak TLS",
+        [TLS_HELLO_HTTP] = "the client speaks HTTP in clear text",
+        [TLS_HELLO_SSLV2] = "the client speaks SSLv2",
+        [TLS_HELLO_MALFORMED] = "a malformed ClientHello",
+        [TLS_HELLO_TOO_LARGE] = "too large a ClientHello",
+        [TLS_HELLO_BAD_NAME] = "a server name that is none",
+    };
+    return texts[fault];
+}
+
 static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n)
 {
     struct proxy_conn *c = t->owner;
@@ -196,28 +241,55 @@ static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bid
         choose_chain(c);
     } else if (e != MORE || !kept) {
         count_fault(t->worker, c->hello->hello.fault);
+        log_failure(c, hello_fault_text(c->hello->hello.fault));
         tcp_close(t);
     }
+}
+
+// Once a connection, at its handshake's end: requests then share the text.
+static void learn_client_cert(struct proxy_conn *c)
+{
+    char buf[4096];
+    struct slice leaf = tls_conn_peer_certificate(c->d.tls);
+    struct slice by = tls_ctx_own_uri(c->chain->tls);
+    size_t len = leaf.len ? xfcc_write(leaf, by, buf, sizeof(buf)) : 0;
+    char *text = len ? malloc(len) : NULL;
+    if (!text)
+        return;
+    if (len <= sizeof(buf))
+        memcpy(text, buf, len);
+    else
+        (void)xfcc_write(leaf, by, text, len);
+    c->d.client_cert = (struct slice){text, len};
 }
 
 static void on_ready(struct tcp *t)
 {
     struct proxy_conn *c = t->owner;
     timer_cancel(&t->worker->timers, &c->timer);
+    if (c->chain->routes && tls_ctx_client_auth(c->chain->tls) != TLS_CLIENT_AUTH_NONE)
+        learn_client_cert(c);
     start_codec(c);
+}
+
+static void client_gone(struct tcp *t)
+{
+    struct proxy_conn *c = t->owner;
+    worker_count(t->worker, downstream_cx_destroy_remote);
+    if (c->d.tls)
+        log_failure(c, tls_conn_failure_reason(c->d.tls));
+    tcp_close(t);
 }
 
 static void on_eof(struct tcp *t)
 {
-    worker_count(t->worker, downstream_cx_destroy_remote);
-    tcp_close(t);
+    client_gone(t);
 }
 
 static void on_error(struct tcp *t, int error)
 {
     (void)error;
-    worker_count(t->worker, downstream_cx_destroy_remote);
-    tcp_close(t);
+    client_gone(t);
 }
 
 static void on_sent(struct tcp *t)

@@ -210,6 +210,10 @@ int proxy_request_fields(struct exchange *x)
         head_add(h, FIELD_X_FORWARDED_PROTO, h->scheme) != OK ||
         head_add(h, FIELD_X_ENVOY_EXTERNAL_ADDRESS, downstream_ip(x->conn)) != OK)
         return ERR_LIMIT;
+    // SANITIZE_SET, as at Istio's gateways: what a client says of itself was dropped above.
+    if (x->conn->client_cert.len &&
+        head_add(h, FIELD_X_FORWARDED_CLIENT_CERT, x->conn->client_cert) != OK)
+        return ERR_LIMIT;
     return add_request_id(x);
 }
 

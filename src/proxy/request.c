@@ -254,12 +254,14 @@ static void route_request(struct exchange *x)
     struct route_request rq = request_view(x);
     const struct slice none = {NULL, 0};
     // RFC 9110 section 15.5.20: a host that another server's certificate and policy are for.
-    if (px->chain->terminates_tls && !chain_covers(px->chain, x->request.authority)) {
+    const struct listener_config *lc = px->listener_cfg;
+    if (px->chain->terminates_tls &&
+        !chain_covers(px->chain, &lc->by_name, lc->any, x->request.authority)) {
         proxy_reply(x, 421, none, 0, "misdirected_request");
         return;
     }
     const struct virtual_host *vh = route_find_host(px->chain->routes, x->request.authority);
-    if (vh && virtual_host_https_redirect(vh)) {
+    if (vh && virtual_host_https_redirect(vh) && !x->conn->tls) {
         redirect_to_https(x);
         return;
     }

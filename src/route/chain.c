@@ -42,21 +42,22 @@ static struct slice without_port(struct slice authority)
     return colon < 0 ? authority : (struct slice){authority.ptr, (size_t)colon};
 }
 
-static bool name_covers(struct slice name, struct slice host)
+bool chain_covers(const struct filter_chain *c, const struct map *by_name,
+                  const struct filter_chain *any, struct slice authority)
 {
-    if (name.len == 0 || name.ptr[0] != '*')
-        return slice_eq_nocase(name, host);
-    struct slice suffix = slice_from(name, 1);
-    return host.len > suffix.len && slice_has_suffix_nocase(host, suffix);
-}
-
-bool chain_covers(const struct filter_chain *c, struct slice authority)
-{
+    char lower[NAME_MAX_BYTES];
     struct slice host = without_port(authority);
+    if (by_name->count == 0)
+        return true; // there is but one
     for (uint32_t i = 0; i < c->name_count; i++)
-        if (name_covers(c->names[i], host))
+        if (slice_eq_nocase(c->names[i], host))
             return true;
-    return c->name_count == 0;
+    if (host.len > sizeof(lower))
+        return c == any;
+    for (size_t i = 0; i < host.len; i++)
+        lower[i] =
+            (char)(host.ptr[i] >= 'A' && host.ptr[i] <= 'Z' ? host.ptr[i] | 0x20 : host.ptr[i]);
+    return chain_find(by_name, any, (struct slice){lower, host.len}) == c;
 }
 
 const struct l4_rule *chain_rule(const struct filter_chain *c, const struct addr *local)

@@ -42,9 +42,11 @@ struct filter_chain {
 // (lower case, may be empty).
 const struct filter_chain *chain_find(const struct map *by_name, const struct filter_chain *any,
                                       struct slice sni);
-// Whether a request for `authority` (its port is ignored) may use a connection of this chain; if
-// not it is misdirected (RFC 9110 section 15.5.20).
-bool chain_covers(const struct filter_chain *c, struct slice authority);
+// Whether a request for `authority` (its port is ignored) may use a connection of chain `c`; if not
+// it is misdirected (RFC 9110 section 15.5.20). It may when that chain is the one the name chooses:
+// what a wider name covers may be another server's, which asks more of its clients.
+bool chain_covers(const struct filter_chain *c, const struct map *by_name,
+                  const struct filter_chain *any, struct slice authority);
 // The rule for a connection to `local`, NULL: none.
 const struct l4_rule *chain_rule(const struct filter_chain *c, const struct addr *local);
 // Which target by weight: `draw` is uniform below rule->total_weight.

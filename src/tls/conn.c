@@ -320,14 +320,14 @@ struct slice tls_conn_host(const struct tls_conn *c)
     return tls_ctx_host(c->ssl);
 }
 
-static void peer_digest(const struct tls_conn *c, struct tls_info *out)
+struct slice tls_conn_peer_certificate(const struct tls_conn *c)
 {
+    check(c->established);
     const STACK_OF(CRYPTO_BUFFER) *chain = SSL_get0_peer_certificates(c->ssl);
     if (!chain || sk_CRYPTO_BUFFER_num(chain) == 0)
-        return;
+        return (struct slice){NULL, 0};
     const CRYPTO_BUFFER *leaf = sk_CRYPTO_BUFFER_value(chain, 0);
-    out->has_peer_certificate = true;
-    SHA256(CRYPTO_BUFFER_data(leaf), CRYPTO_BUFFER_len(leaf), out->peer_sha256);
+    return (struct slice){(const char *)CRYPTO_BUFFER_data(leaf), CRYPTO_BUFFER_len(leaf)};
 }
 
 static const char *or_empty(const char *s)
@@ -345,11 +345,11 @@ void tls_conn_info(const struct tls_conn *c, struct tls_info *out)
     *out = (struct tls_info){
         .version = SSL_get_version(c->ssl),
         .cipher = cipher ? SSL_CIPHER_standard_name(cipher) : "",
+        .openssl_cipher = cipher ? SSL_CIPHER_get_name(cipher) : "",
         .group = or_empty(SSL_get_group_name(SSL_get_group_id(c->ssl))),
         .sni = slice_of(SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name)),
         .alpn = {(const char *)alpn, alpn_len},
         .server = SSL_is_server(c->ssl),
         .resumed = SSL_session_reused(c->ssl),
     };
-    peer_digest(c, out);
 }

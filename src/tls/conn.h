@@ -104,13 +104,15 @@ const char *tls_conn_failure_reason(const struct tls_conn *c);
 
 struct tls_info { // of an established connection; the strings live as long as it or for ever
     const char *version, *cipher, *group;
-    struct slice sni;  // as tls_hello.sni; empty = none (clients: what was asked for)
-    struct slice alpn; // empty = none
+    const char *openssl_cipher; // as Envoy logs it: "ECDHE-RSA-AES128-GCM-SHA256"
+    struct slice sni;           // as tls_hello.sni; empty = none (clients: what was asked for)
+    struct slice alpn;          // empty = none
     bool server, resumed;
-    bool has_peer_certificate;
-    uint8_t peer_sha256[32]; // of the leaf's DER
 };
 void tls_conn_info(const struct tls_conn *c, struct tls_info *out);
 // Clients: the name that was connected to, of the settings or of the caller, without a trailing
 // dot. Lives as long as the connection.
 struct slice tls_conn_host(const struct tls_conn *c);
+// The leaf that the peer of an established connection has shown, in DER; empty = none. It lives as
+// long as the connection.
+struct slice tls_conn_peer_certificate(const struct tls_conn *c);

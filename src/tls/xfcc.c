@@ -128,19 +128,22 @@ static void put_subject(struct writer *w, const X509 *leaf)
 {
     BIO *b = BIO_new(BIO_s_mem());
     check(b);
-    put(w, SLICE(";Subject=\""));
     if (X509_NAME_print_ex(b, X509_get_subject_name(leaf), 0, XN_FLAG_RFC2253) > 0 &&
         is_safe(contents(b)))
         put(w, contents(b));
-    put(w, SLICE("\""));
     BIO_free(b);
+}
+
+static X509 *parse(struct slice leaf)
+{
+    const uint8_t *der = (const uint8_t *)leaf.ptr;
+    return leaf.len ? d2i_X509(NULL, &der, (long)leaf.len) : NULL;
 }
 
 size_t xfcc_write(struct slice leaf, struct slice by, char *out, size_t cap)
 {
     struct writer w = {.out = out, .cap = cap};
-    const uint8_t *der = (const uint8_t *)leaf.ptr;
-    X509 *x = leaf.len ? d2i_X509(NULL, &der, (long)leaf.len) : NULL;
+    X509 *x = parse(leaf);
     if (x) {
         GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
         if (is_safe(by)) {
@@ -151,7 +154,9 @@ size_t xfcc_write(struct slice leaf, struct slice by, char *out, size_t cap)
         put(&w, SLICE("Hash="));
         put_hash(&w, leaf);
         put_cert(&w, x);
+        put(&w, SLICE(";Subject=\""));
         put_subject(&w, x);
+        put(&w, SLICE("\""));
         if (put_names(&w, names, GEN_URI, SLICE(";URI=")) == 0)
             put(&w, SLICE(";URI="));
         (void)put_names(&w, names, GEN_DNS, SLICE(";DNS="));
@@ -159,5 +164,24 @@ size_t xfcc_write(struct slice leaf, struct slice by, char *out, size_t cap)
     }
     X509_free(x);
     ERR_clear_error();
+    return w.len;
+}
+
+size_t xfcc_write_subject(struct slice leaf, char *out, size_t cap)
+{
+    struct writer w = {.out = out, .cap = cap};
+    X509 *x = parse(leaf);
+    if (x)
+        put_subject(&w, x);
+    X509_free(x);
+    ERR_clear_error();
+    return w.len;
+}
+
+size_t xfcc_write_hash(struct slice leaf, char *out, size_t cap)
+{
+    struct writer w = {.out = out, .cap = cap};
+    if (leaf.len)
+        put_hash(&w, leaf);
     return w.len;
 }

@@ -12,3 +12,6 @@
 // Returns the length of the value; it is in `out` (not NUL-terminated) when that is at most `cap`.
 // 0 when `leaf` is no certificate.
 size_t xfcc_write(struct slice leaf, struct slice by, char *out, size_t cap);
+// Of the same certificate, in the same way: its subject, and its SHA-256 in hexadecimal (64 bytes).
+size_t xfcc_write_subject(struct slice leaf, char *out, size_t cap);
+size_t xfcc_write_hash(struct slice leaf, char *out, size_t cap);

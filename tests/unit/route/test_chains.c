@@ -26,6 +26,12 @@ static const struct filter_chain *chain_for(const struct compiled *c, const char
     return l ? chain_find(&l->by_name, l->any, slice_of(sni)) : NULL;
 }
 
+static bool covers(const struct compiled *c, const struct filter_chain *chain, struct slice host)
+{
+    const struct listener_config *l = compiled_listener(c, "0.0.0.0_443");
+    return chain_covers(chain, &l->by_name, l->any, host);
+}
+
 // The first cluster of the chain that `sni` gets, "-" where there is none.
 static const char *relayed_to(const struct compiled *c, const char *listener, const char *sni)
 {
@@ -80,12 +86,32 @@ TEST(chains_cover_the_hosts_of_their_server)
                   NULL);
     const struct filter_chain *chain = chain_for(&c, "0.0.0.0_443", "a.com");
     REQUIRE(chain != NULL);
-    EXPECT(chain_covers(chain, SLICE("a.com")));
-    EXPECT(chain_covers(chain, SLICE("A.com:8443")));
-    EXPECT(chain_covers(chain, SLICE("x.y.b.com")));
-    EXPECT(!chain_covers(chain, SLICE("b.com")));
-    EXPECT(!chain_covers(chain, SLICE("c.com")));
-    EXPECT(!chain_covers(chain, SLICE("[::1]:443")));
+    EXPECT(covers(&c, chain, SLICE("a.com")));
+    EXPECT(covers(&c, chain, SLICE("A.com:8443")));
+    EXPECT(covers(&c, chain, SLICE("x.y.b.com")));
+    EXPECT(!covers(&c, chain, SLICE("b.com")));
+    EXPECT(!covers(&c, chain, SLICE("c.com")));
+    EXPECT(!covers(&c, chain, SLICE("[::1]:443")));
+    compiled_fini(&c);
+}
+
+// Else a client without certificate would reach what asks for one by way of a wider name.
+TEST(chains_cover_no_host_of_a_narrower_server)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  GATEWAY("gw", SERVER("443", "one", "HTTPS", "[a.b.com]", SIMPLE)
+                                    SERVER("443", "wide", "HTTPS", "['*.b.com']", SIMPLE)
+                                        SERVER("443", "rest", "HTTPS", "['*']", SIMPLE)),
+                  NULL);
+    const struct filter_chain *one = chain_for(&c, "0.0.0.0_443", "a.b.com"),
+                              *wide = chain_for(&c, "0.0.0.0_443", "x.b.com"),
+                              *rest = chain_for(&c, "0.0.0.0_443", "");
+    REQUIRE(one && wide && rest && one != wide && wide != rest);
+    EXPECT(covers(&c, one, SLICE("a.b.com")) && !covers(&c, one, SLICE("x.b.com")));
+    EXPECT(covers(&c, wide, SLICE("X.B.com:443")) && !covers(&c, wide, SLICE("A.b.com")));
+    EXPECT(covers(&c, rest, SLICE("[::1]:443")) && covers(&c, rest, SLICE("c.com")));
+    EXPECT(!covers(&c, rest, SLICE("a.b.com")) && !covers(&c, rest, SLICE("q.b.com")));
     compiled_fini(&c);
 }
 
