@@ -183,6 +183,13 @@ static bool set_ktls(struct parse *p, const char *v)
     return fail(p, "%s: '%s' is none of auto, on, off", p->flag, v);
 }
 
+static bool set_auto_passthrough_alpn(struct parse *p, const char *v)
+{
+    p->o->any_alpn = strcmp(v, "any") == 0;
+    return p->o->any_alpn || strcmp(v, "istio") == 0 ||
+           fail(p, "%s: '%s' is none of istio, any", p->flag, v);
+}
+
 static bool set_no_http3(struct parse *p, const char *v)
 {
     (void)v;
@@ -288,6 +295,7 @@ static const struct flag {
     {"--metrics-port", NULL, FOR(RUN), false, set_metrics},
     {"--no-http3", NULL, FOR(RUN), true, set_no_http3},
     {"--ktls", NULL, FOR(RUN), false, set_ktls},
+    {"--auto-passthrough-alpn", NULL, FOR(RUN), false, set_auto_passthrough_alpn},
     {"--drain-time", NULL, FOR(RUN), false, set_drain_time},
     {"--head-timeout", NULL, FOR(RUN), false, set_head_timeout},
     {"--idle-timeout", NULL, FOR(RUN), false, set_idle_timeout},

@@ -82,6 +82,7 @@ static bool start_workers(struct run *r)
         .labels = o->labels,
         .workers = r->workers,
         .drain_time_ns = o->drain_time_ns,
+        .any_alpn = o->any_alpn,
         .head_timeout_ns = o->head_timeout_ns,
         .idle_timeout_ns = o->idle_timeout_ns,
         .stall_timeout_ns = o->stall_timeout_ns,

@@ -376,6 +376,7 @@ static struct snapshot *build(struct runtime *rt, struct findings *out)
         arena_init(&s->arena, 0);
         s->tls = load_tls(rt, m, out);
         struct compile_options options = {.labels = rt->cfg.labels,
+                                          .any_alpn = rt->cfg.any_alpn,
                                           .server_tls = server_tls,
                                           .server_tls_arg = s->tls,
                                           .client_tls = client_tls,

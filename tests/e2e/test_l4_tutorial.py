@@ -367,3 +367,15 @@ def test_auto_passthrough(apply, backend, tmp_path, number, document, selector):
             answer(name)
     with pytest.raises((ssl.SSLError, ConnectionError)):
         answer(f"outbound_.9000_._.{host}", alpn=["h2"])
+
+
+def test_auto_passthrough_of_any_client(apply, backend, tmp_path):
+    """As in the tutorial's Istio: no protocol is asked for."""
+    app = backend(tcp.says("one"), tls=tcp.server_tls(tcp.certificate(tmp_path, "pod")))
+    site = apply(443, "5-14/gateway-auto-passthrough.yaml",
+                 args=["--auto-passthrough-alpn", "any"],
+                 docs=d.backend(app.port, name="tcp-echo", namespace="istio", number=9000))
+    for alpn in ((), ["h2"], ISTIO):
+        with tcp.connect_tls(site.port, "outbound_.9000_._.tcp-echo.istio.svc.cluster.local",
+                             alpn=alpn) as client:
+            assert tcp.ask(client) == b"one world\n"

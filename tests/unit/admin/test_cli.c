@@ -52,7 +52,7 @@ TEST(cli_run_options)
 {
     REQUIRE(PARSE("run", "-f", "/", "--workers", "3", "--labels", "istio=ingressgateway,app=x=y,e=",
                   "--admin", "[::1]:1", "--status-port=127.0.0.1:0", "--metrics-port", "0",
-                  "--no-http3", "--ktls", "auto", "--drain-time", "1m30s", "--log-level", "warn",
+                  "--no-http3", "--ktls", "auto", "--auto-passthrough-alpn", "any", "--drain-time", "1m30s", "--log-level", "warn",
                   "--head-timeout", "10s", "--idle-timeout", "2h", "--stall-timeout", "1m",
                   "--strict", "--access-log", "-", "--access-log-format", "json") == OK);
     EXPECT_EQ(o.workers, 3);
@@ -65,6 +65,7 @@ TEST(cli_run_options)
     EXPECT_STR(addr_text(&o.status), "127.0.0.1:0");
     EXPECT_EQ(o.metrics.len, 0);
     EXPECT_EQ(o.drain_time_ns, 90 * NS_PER_S);
+    EXPECT(o.any_alpn);
     EXPECT_EQ(o.head_timeout_ns, 10 * NS_PER_S);
     EXPECT_EQ(o.idle_timeout_ns, 7200 * NS_PER_S);
     EXPECT_EQ(o.stall_timeout_ns, 60 * NS_PER_S);
@@ -98,6 +99,7 @@ TEST(cli_mistakes_are_sentences)
         {{"sluice", "run", "-f", "/", "--workers", "0"}, "--workers: '0' is not a number from 1 to 256"},
         {{"sluice", "run", "-f", "/", "-n", "shop"}, "run: -n shop has no -f behind it: it is for the documents that follow"},
         {{"sluice", "run", "-f", "/", "--admin", "gateway:1"}, "--admin: 'gateway:1' is neither a port nor ADDRESS:PORT"},
+        {{"sluice", "run", "-f", "/", "--auto-passthrough-alpn", "h2"}, "--auto-passthrough-alpn: 'h2' is none of istio, any"},
         {{"sluice", "run", "-f", "/", "--ktls", "yes"}, "--ktls: 'yes' is none of auto, on, off"},
         {{"sluice", "run", "-f", "/", "--labels", "a"}, "--labels: 'a' is not KEY=VALUE"},
         {{"sluice", "run", "-f", "/", "--head-timeout", "0s"}, "--head-timeout: it cannot be 0"},
