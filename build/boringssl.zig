@@ -34,7 +34,7 @@ pub fn build(c: ctx.Context) ctx.Library {
 fn archive(c: ctx.Context, name: []const u8, sources: []const []const u8, assembly: []const []const u8) *ctx.Compile {
     const m = c.module(true);
     m.addIncludePath(c.dep("boringssl/include"));
-    m.addCSourceFiles(.{ .root = c.dep("boringssl"), .files = sources, .flags = c.flags(cxx_flags) });
+    m.addCSourceFiles(.{ .root = c.dep("boringssl"), .files = sources, .flags = c.flags(c.unnamed(cxx_flags)) });
     if (assembly.len > 0)
         m.addCSourceFiles(.{ .root = c.dep("boringssl"), .files = assembly, .flags = &.{"-Wa,--noexecstack"} });
     return c.library(name, m);

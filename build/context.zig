@@ -39,6 +39,13 @@ pub const Context = struct {
     }
 
     /// The given C flags with those of the sanitizer or fuzzer.
+    /// What names its own file (assertions, log lines) names it without the folder of the sources: a release must not
+    /// depend on where it was built.
+    pub fn unnamed(c: Context, base: []const []const u8) []const []const u8 {
+        const map = c.b.fmt("-fmacro-prefix-map={s}/=", .{c.deps});
+        return std.mem.concat(c.b.allocator, []const u8, &.{ base, &.{map} }) catch @panic("OOM");
+    }
+
     pub fn flags(c: Context, base: []const []const u8) []const []const u8 {
         const extra: []const []const u8 = if (c.sanitize == .address and c.fuzz)
             &.{ "-fsanitize=address", "-fsanitize=fuzzer-no-link" }

@@ -16,11 +16,7 @@ pub fn build(c: ctx.Context) ctx.Library {
             "re2/simplify.cc",    "re2/stringpiece.cc",    "re2/tostring.cc",    "re2/unicode_casefold.cc",
             "re2/unicode_groups.cc", "util/rune.cc",       "util/strutil.cc",
         },
-        .flags = c.flags(&.{
-            "-std=c++17", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-pthread",
-            // Its log lines name their file, and a release must not depend on where it was built.
-            c.b.fmt("-fmacro-prefix-map={s}/=", .{c.deps}),
-        }),
+        .flags = c.flags(c.unnamed(&.{ "-std=c++17", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-pthread" })),
     });
     return ctx.one(c, c.library("re2", m), &.{include});
 }

@@ -21,7 +21,7 @@ pub fn cFlags(c: ctx.Context) []const []const u8 {
 /// Without AddressSanitizer: libc++ would annotate its containers for a newer runtime than gcc's,
 /// and for RE2, which is not instrumented, wrongly.
 pub fn cxxFlags(c: ctx.Context) []const []const u8 {
-    return if (c.sanitize == .address) cxx else c.flags(cxx);
+    return if (c.sanitize == .address) c.unnamed(cxx) else c.flags(c.unnamed(cxx));
 }
 
 /// The libraries of all rooms. `without`: files of core to leave out (the simulator brings its own).
