@@ -59,8 +59,8 @@ void cluster_put(struct upstream_cluster *c);
 enum err cluster_tls(const struct upstream_cluster *c, struct slice host,
                      struct tls_target *out) must_use;
 
-// By the cluster's policy; one of `avoid`, endpoints tried already, is taken only if a few draws
-// find no other. NULL when there is none.
+// By the cluster's policy; one of `avoid`, endpoints tried already, is taken only if there is
+// no other. NULL when there is none.
 struct endpoint *cluster_choose(struct upstream_cluster *c, struct rng *rng,
                                 const struct endpoint *const *avoid, uint32_t avoid_count);
 

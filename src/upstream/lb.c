@@ -61,6 +61,19 @@ static bool is_one_of(const struct endpoint *e, const struct endpoint *const *li
     return false;
 }
 
+// Any other than those tried, whatever the policy would rather have; NULL: all were.
+static struct endpoint *untried(struct upstream_cluster *c, struct rng *rng,
+                                const struct endpoint *const *tried, uint32_t count)
+{
+    uint32_t at = rng_below(rng, c->endpoint_count);
+    for (uint32_t i = 0; i < c->endpoint_count; i++, at++) {
+        struct endpoint *e = c->endpoints[at % c->endpoint_count];
+        if (!is_one_of(e, tried, count))
+            return e;
+    }
+    return NULL;
+}
+
 struct endpoint *cluster_choose(struct upstream_cluster *c, struct rng *rng,
                                 const struct endpoint *const *avoid, uint32_t avoid_count)
 {
@@ -69,8 +82,11 @@ struct endpoint *cluster_choose(struct upstream_cluster *c, struct rng *rng,
     if (c->endpoint_count == 1)
         return c->endpoints[0];
     struct endpoint *e = pick(c, rng);
-    // Envoy's host selection retry: a few more draws for another endpoint than those tried.
+    // Envoy's host selection retry: a few more draws for another endpoint than those tried. Beyond
+    // Envoy, one that is there is then found.
     for (int tries = 0; tries < 5 && is_one_of(e, avoid, avoid_count); tries++)
         e = pick(c, rng);
-    return e;
+    struct endpoint *other =
+        is_one_of(e, avoid, avoid_count) ? untried(c, rng, avoid, avoid_count) : NULL;
+    return other ? other : e;
 }

@@ -101,6 +101,22 @@ TEST(lb_least_request_measures_load_against_weight)
     cluster_retire(c);
 }
 
+// However rarely the policy would draw the other.
+TEST(lb_one_that_was_tried_is_not_asked_again_while_there_is_another)
+{
+    static const enum lb_policy policies[] = {LB_POLICY_RANDOM, LB_POLICY_ROUND_ROBIN,
+                                              LB_POLICY_LEAST_REQUEST};
+    const uint32_t weights[N] = {1000000, 1000000, 1000000, 1};
+    for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
+        uint32_t counts[N];
+        struct upstream_cluster *c = make(policies[i], weights);
+        const struct endpoint *const tried[] = {c->endpoints[0], c->endpoints[1], c->endpoints[2]};
+        draw_but(c, tried, 3, counts);
+        EXPECT_EQ(counts[3], DRAWS);
+        cluster_retire(c);
+    }
+}
+
 TEST(lb_least_request_avoids_the_busy_one)
 {
     const uint32_t weights[N] = {1, 1, 1, 1};
