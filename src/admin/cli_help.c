@@ -46,7 +46,7 @@ static const char run_help[] =
     "      --idle-timeout TIME  how long a client's connection may be idle (default: 1h)\n"
     "      --stall-timeout TIME how long a body or a response may not move (default: 5m)\n"
     "      --no-http3           no HTTP/3 (not served yet in any case)\n"
-    "      --ktls auto|on|off   TLS records in the kernel (default: auto)\n"
+    "      --ktls auto|on|off   TLS records in the kernel (default: auto; without effect yet)\n"
     "      --auto-passthrough-alpn istio|any\n"
     "                           AUTO_PASSTHROUGH is for clients that offer one of Istio's\n"
     "                           protocols, or for all (default: istio)\n"
