@@ -419,14 +419,14 @@ def test_thousands_of_connection_options_cost_little(proxy):
     def spent(name):
         before = proxy.gateway.cpu_seconds()
         with proxy.gateway.client() as client:
-            for _ in range(20):
+            for _ in range(100):
                 client.send(get(name + b": " + options, *fields))
                 assert client.response().status == 200
         return proxy.gateway.cpu_seconds() - before
 
     as_connection = spent(b"Connection")
     assert b"secret" not in proxy.upstream.received and b"x-84: kept" in proxy.upstream.received
-    assert as_connection < 3 * spent(b"X-Other") + 0.05  # ten times where each is compared with each field
+    assert as_connection < 4 * spent(b"X-Other") + 0.4  # 1.6 s where each is compared with each field
 
 
 @pytest.mark.parametrize("name", ["X_Forwarded_For", "x-forwarded_proto", "X_Forwarded_Client_Cert", "x_request_id", "x_envoy_retry_on",
