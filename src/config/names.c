@@ -97,3 +97,36 @@ bool server_protocol_is_http(enum server_protocol p)
     return p == PROTO_HTTP || p == PROTO_HTTP2 || p == PROTO_GRPC || p == PROTO_GRPC_WEB ||
            p == PROTO_HTTP_PROXY;
 }
+
+bool cipher_suite_is_known(struct slice name)
+{
+    static const char *const names[CIPHER_SUITES] = {
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-RSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA",
+        "ECDHE-RSA-AES256-SHA",
+        "AES128-GCM-SHA256",
+        "AES256-GCM-SHA384",
+        "AES128-SHA",
+        "AES256-SHA",
+        "DES-CBC3-SHA",
+    };
+    for (uint32_t i = 0; i < CIPHER_SUITES; i++)
+        if (slice_eq(name, slice_of(names[i])))
+            return true;
+    return false;
+}
+
+bool string_list_repeats(const struct string_list *list, uint32_t i)
+{
+    for (uint32_t k = 0; k < i; k++)
+        if (slice_eq(list->items[k].text, list->items[i].text))
+            return true;
+    return false;
+}

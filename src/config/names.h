@@ -17,3 +17,8 @@ struct slice host_fqdn(struct arena *a, struct slice host, struct slice ns);
 void gateway_ref_split(struct slice ref, struct slice vs_ns, struct slice *ns, struct slice *name);
 enum server_protocol server_protocol_parse(struct slice text);
 bool server_protocol_is_http(enum server_protocol p); // HTTP family without TLS
+
+// Istio's ValidCipherSuites, by OpenSSL's names.
+#define CIPHER_SUITES 15u
+bool cipher_suite_is_known(struct slice name);
+bool string_list_repeats(const struct string_list *list, uint32_t i); // one before it is the same

@@ -7,24 +7,6 @@
 static const char *const mode_names[] = {"PASSTHROUGH",      "SIMPLE",       "MUTUAL",
                                          "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"};
 
-static const char *const cipher_names[] = {
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-    "ECDHE-ECDSA-AES128-SHA",
-    "ECDHE-RSA-AES128-SHA",
-    "ECDHE-ECDSA-AES256-SHA",
-    "ECDHE-RSA-AES256-SHA",
-    "AES128-GCM-SHA256",
-    "AES256-GCM-SHA384",
-    "AES128-SHA",
-    "AES256-SHA",
-    "DES-CBC3-SHA",
-};
-
 static void check_host_name(struct reader *r, struct pos pos, struct slice name)
 {
     if (!slice_eq(name, SLICE("*")) && slice_find(name, '.') < 0)
@@ -101,24 +83,13 @@ static void check_bind(struct reader *r, const struct server *s)
 
 // ---- tls
 
-static bool is_cipher(struct slice name)
-{
-    for (uint32_t i = 0; i < COUNT_OF(cipher_names); i++)
-        if (slice_eq(name, slice_of(cipher_names[i])))
-            return true;
-    return false;
-}
-
 static void check_ciphers(struct reader *r, const struct server_tls *t)
 {
     for (uint32_t i = 0; i < t->cipher_suites.count && i < 64; i++) {
         const struct string_item *it = &t->cipher_suites.items[i];
-        bool twice = false;
-        for (uint32_t k = 0; k < i && !twice; k++)
-            twice = slice_eq(t->cipher_suites.items[k].text, it->text);
-        if (!is_cipher(it->text))
+        if (!cipher_suite_is_known(it->text))
             rule_warning(r, it->pos, "ignoring invalid cipher suites: [%.*s]", SLICE_FMT(it->text));
-        else if (twice)
+        else if (string_list_repeats(&t->cipher_suites, i))
             rule_warning(r, it->pos, "ignoring duplicate cipher suites: [%.*s]",
                          SLICE_FMT(it->text));
     }

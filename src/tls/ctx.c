@@ -2,6 +2,7 @@
 // nothing but the sessions of a destination changes after creation. Made on the control thread,
 // used on all.
 #include "tls/ctx.h"
+#include "config/names.h"
 #include "core/check.h"
 #include "tls/cert_internal.h"
 #include "tls/ctx_internal.h"
@@ -26,24 +27,6 @@ static const char default_ciphers[] =
     "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:"
     "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:"
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
-// Istio's ValidCipherSuites.
-static const char *const cipher_names[] = {
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-    "ECDHE-ECDSA-AES128-SHA",
-    "ECDHE-RSA-AES128-SHA",
-    "ECDHE-ECDSA-AES256-SHA",
-    "ECDHE-RSA-AES256-SHA",
-    "AES128-GCM-SHA256",
-    "AES256-GCM-SHA384",
-    "AES128-SHA",
-    "AES256-SHA",
-    "DES-CBC3-SHA",
-};
 // Of Istio's ValidECDHCurves those that BoringSSL still has.
 static const struct {
     const char *name;
@@ -270,14 +253,6 @@ static char *first_uri(const struct cert *c)
 
 // ---- versions, ciphers, groups
 
-bool tls_cipher_is_known(struct slice name)
-{
-    for (uint32_t i = 0; i < COUNT_OF(cipher_names); i++)
-        if (slice_eq(name, slice_of(cipher_names[i])))
-            return true;
-    return false;
-}
-
 static uint16_t group_of(struct slice name)
 {
     for (uint32_t i = 0; i < COUNT_OF(curves); i++)
@@ -291,21 +266,13 @@ bool tls_curve_is_known(struct slice name)
     return group_of(name) != 0;
 }
 
-static bool is_repeated(const struct string_list *list, uint32_t i)
-{
-    for (uint32_t k = 0; k < i; k++)
-        if (slice_eq(list->items[k].text, list->items[i].text))
-            return true;
-    return false;
-}
-
 static void set_ciphers(struct tls_ctx *c, const struct string_list *list)
 {
-    char text[COUNT_OF(cipher_names) * 32] = "";
+    char text[CIPHER_SUITES * 32] = "";
     size_t n = 0;
     for (uint32_t i = 0; i < list->count; i++) {
         struct slice name = list->items[i].text;
-        if (!tls_cipher_is_known(name) || is_repeated(list, i))
+        if (!cipher_suite_is_known(name) || string_list_repeats(list, i))
             continue;
         n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%.*s", n ? ":" : "", SLICE_FMT(name));
         check(n < sizeof(text));
@@ -319,7 +286,7 @@ static void set_groups(struct tls_ctx *c, const struct string_list *list)
     size_t n = 0;
     for (uint32_t i = 0; i < list->count; i++) {
         uint16_t group = group_of(list->items[i].text);
-        if (group && !is_repeated(list, i))
+        if (group && !string_list_repeats(list, i))
             groups[n++] = group;
     }
     for (uint32_t i = 0; list->count == 0 && i < DEFAULT_CURVES; i++)

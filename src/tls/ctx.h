@@ -65,5 +65,4 @@ struct slice tls_ctx_own_uri(const struct tls_ctx *c);
 // carry requests to the host it was opened for.
 bool tls_ctx_follows_host(const struct tls_ctx *c);
 
-bool tls_cipher_is_known(struct slice name); // one of Istio's 15
 bool tls_curve_is_known(struct slice name);
