@@ -1,6 +1,6 @@
 """The benchmark's harness: it measures, and it notices wrong answers."""
 import argparse
-import importlib.util
+import importlib
 import json
 import pathlib
 import subprocess
@@ -35,30 +35,45 @@ def head(status, length):
     return b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n" % (status, length)
 
 
+MODULES = ("processes", "peers", "contenders", "measure", "report", "rows", "run")
+
+
 @pytest.fixture
 def harness(monkeypatch):
-    """bench/run.py as a module, its programs those beside the gateway under test."""
+    """The modules of bench/, its programs those beside the gateway under test."""
     folder = pathlib.Path(binary()).parent
     if not (folder / "bench-client").exists():
         pytest.skip("the benchmark's programs are not built beside this gateway")
     monkeypatch.setenv("SLUICE_BENCH_BIN", str(folder))
-    spec = importlib.util.spec_from_file_location("bench_run", ROOT / "bench" / "run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.WALK = 1 << 12  # what the host has left is of no interest here
-    return module
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    for name in MODULES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    modules = argparse.Namespace(**{name: importlib.import_module(name) for name in MODULES})
+    modules.measure.WALK = 1 << 12  # what the host has left is of no interest here
+    yield modules
+    for name in MODULES:
+        sys.modules.pop(name, None)
 
 
-def test_row_h1(harness, tmp_path):
-    """Both gateways that need no installing are measured without an error."""
-    options = argparse.Namespace(seconds=0.3, rounds=1, quick=True)
-    bench = harness.Bench(options, tmp_path)
-    results, failed = harness.row_h1(bench, [harness.Bare(), harness.Sluice()])
+@pytest.fixture
+def bench(harness, tmp_path):
+    return harness.measure.Bench(argparse.Namespace(seconds=0.3, rounds=1, quick=True), tmp_path)
+
+
+def own(harness):
+    """Those that need no installing."""
+    return [harness.contenders.Bare(), harness.contenders.Sluice()]
+
+
+@pytest.mark.parametrize("row", ["h1", "relay", "relay-conn", "relay-bulk"])
+def test_row(harness, bench, row):
+    """Who needs no installing is measured without an error."""
+    results, failed = harness.rows.row_load(row, bench, own(harness))
     assert not failed
-    for name in ("bare", "sluice"):
-        (measured,) = results[name]
+    assert results
+    for measured, in results.values():
         assert measured["errors"] == 0
-        assert measured["responses"] > 64
+        assert measured["responses"] > 0
         assert measured["gateway_cpu_s"] > 0
 
 
@@ -71,9 +86,10 @@ def answering(tmp_path, answer):
     class Constant:
         name = "constant"
         version = "1"
+        kinds = ("http",)
 
-        def command(self, port, upstream, work):
-            return [sys.executable, script, port, file]
+        def command(self, job):
+            return [sys.executable, script, job.port, file]
 
     return Constant
 
@@ -84,19 +100,17 @@ def answering(tmp_path, answer):
     ("content", head(200, 1024) + BODY[:1023] + b"?"),
     ("malformed", b"HTTP/2 200\r\n\r\n" + BODY),
 ], ids=["status", "length", "content", "malformed"])
-def test_wrong_answers_are_errors(harness, tmp_path, kind, answer):
-    bench = harness.Bench(argparse.Namespace(seconds=0.3, rounds=1, quick=True), tmp_path)
-    results, failed = harness.row_h1(bench, [answering(tmp_path, answer)()])
+def test_wrong_answers_are_errors(harness, bench, tmp_path, kind, answer):
+    results, failed = harness.rows.row_load("h1", bench, [answering(tmp_path, answer)()])
     assert not failed
     (measured,) = results["constant"]
     assert measured[kind] > 0
     assert measured["errors"] == measured[kind]
 
 
-def test_right_answers_are_none(harness, tmp_path):
+def test_right_answers_are_none(harness, bench, tmp_path):
     """The same contender with the right answer: the errors above are the answers', not its own."""
-    bench = harness.Bench(argparse.Namespace(seconds=0.3, rounds=1, quick=True), tmp_path)
-    results, _ = harness.row_h1(bench, [answering(tmp_path, head(200, 1024) + BODY)()])
+    results, _ = harness.rows.row_load("h1", bench, [answering(tmp_path, head(200, 1024) + BODY)()])
     (measured,) = results["constant"]
     assert measured["errors"] == 0
     assert measured["responses"] > 0
@@ -104,16 +118,17 @@ def test_right_answers_are_none(harness, tmp_path):
 
 def test_errors_fail_the_run(harness, tmp_path, monkeypatch):
     wrong = answering(tmp_path, head(200, 3) + BODY[:3])
-    monkeypatch.setattr(harness, "ALL", [wrong])
-    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    monkeypatch.setattr(harness.contenders, "ALL", [wrong])
+    for module in (harness.run, harness.report):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--seconds", "0.3", "h1"])
     (tmp_path / "bench").mkdir()
-    assert harness.main() == 1
+    assert harness.run.main() == 1
 
 
 def test_everyone_has_every_place(harness):
     names = ["a", "b", "c"]
-    orders = [harness.in_turn(names, n) for n in range(6)]
+    orders = [harness.rows.in_turn(names, n) for n in range(6)]
     assert all(sorted(order) == names for order in orders)
     for place in range(3):
         assert sorted(order[place] for order in orders) == sorted(names * 2)
@@ -131,14 +146,13 @@ def test_cpu_time_is_the_whole_trees(harness):
                          stdout=subprocess.PIPE, text=True)
     try:
         assert p.stdout.readline() == "done\n"
-        assert 0.55 < harness.cpu_s(p.pid) < 2
+        assert 0.55 < harness.processes.cpu_s(p.pid) < 2
     finally:
         p.communicate("\n")
 
 
-def test_row_idle(harness, tmp_path):
-    bench = harness.Bench(argparse.Namespace(seconds=0.3, rounds=1, quick=True), tmp_path)
-    results, failed = harness.row_idle(bench, [harness.Sluice()])
+def test_row_idle(harness, bench):
+    results, failed = harness.rows.row_idle("idle", bench, [harness.contenders.Sluice()])
     assert not failed
     (measured,) = results["sluice"]
     assert measured["errors"] == 0
