@@ -207,7 +207,6 @@ POOL_FIELD(max_retries, p->max_retries_given, max_retries_pos)
 POOL_FIELD(max_streams, p->max_concurrent_streams, max_streams_pos)
 POOL_FIELD(h2_upgrade, p->h2_upgrade == H2_UPGRADE_ALWAYS, h2_upgrade_pos)
 POOL_FIELD(client_protocol, p->use_client_protocol, client_protocol_pos)
-POOL_FIELD(tcp_keepalive, p->keepalive, pos)
 POOL_FIELD(http2_keepalive, p->http2_keepalive_interval_ns != DURATION_UNSET, pos)
 #undef POOL_FIELD
 
@@ -302,7 +301,6 @@ static const struct row {
      "HTTP/1.1 is spoken to the destination"},
     {IN_POLICY, IGNORED, pool_client_protocol, "connectionPool.http.useClientProtocol",
      "HTTP/1.1 is spoken to the destination"},
-    {IN_POLICY, IGNORED, pool_tcp_keepalive, "connectionPool.tcp.tcpKeepalive", "it is ignored"},
     {IN_POLICY, IGNORED, pool_http2_keepalive, "connectionPool.http.http2KeepAlive",
      "HTTP/1.1 is spoken to the destination"},
     {IN_RULE, IGNORED, rule_selector, "workloadSelector",

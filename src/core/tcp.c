@@ -12,6 +12,9 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 
+#define KEEPALIVE_MAX_S 32767u // the kernel's MAX_TCP_KEEPIDLE, -INTVL and -CNT
+#define KEEPALIVE_MAX_PROBES 127u
+
 void tcp_pools_init(struct tcp_pools *p, uint32_t max_conns, uint32_t max_chunks)
 {
     pool_init(&p->conns, "tcp", sizeof(struct tcp), max_conns);
@@ -136,6 +139,25 @@ static void set_nodelay(int fd)
 {
     int one = 1;
     (void)ring_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); // not for Unix sockets
+}
+
+static void set_up_to(int fd, int name, uint32_t value, uint32_t most)
+{
+    int cut = (int)(value < most ? value : most);
+    if (value)
+        (void)ring_setsockopt(fd, IPPROTO_TCP, name, &cut, sizeof(cut));
+}
+
+void tcp_set_keepalive(struct tcp *t, const struct tcp_keepalive *k)
+{
+    int one = 1;
+    check(t->fd >= 0);
+    if (!k->on)
+        return;
+    (void)ring_setsockopt(t->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    set_up_to(t->fd, TCP_KEEPIDLE, k->idle_s, KEEPALIVE_MAX_S);
+    set_up_to(t->fd, TCP_KEEPINTVL, k->interval_s, KEEPALIVE_MAX_S);
+    set_up_to(t->fd, TCP_KEEPCNT, k->probes, KEEPALIVE_MAX_PROBES);
 }
 
 void tcp_open(struct tcp *t, int fd)

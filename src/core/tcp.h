@@ -86,6 +86,11 @@ struct tcp {
 #define TCP_HIGH_WATER (256u * 1024u)
 #define TCP_LOW_WATER (64u * 1024u)
 
+struct tcp_keepalive { // probes of an idle connection; 0 = as the system has it
+    bool on;
+    uint32_t idle_s, interval_s, probes;
+};
+
 // What all connections of a worker share: the connections themselves, output chunks, msghdr+iovec
 // blocks.
 struct tcp_pools {
@@ -110,6 +115,9 @@ void tcp_open(struct tcp *t, int fd); // takes over fd (TCP_NODELAY is set), sta
 // on_connected or on_error follows. -errno when not even a socket could be had.
 int tcp_connect(struct tcp *t, const struct addr *to); // `to` must live until then
 // Output may be appended before on_connected; it is sent then.
+// Of a connection that has a descriptor; what the kernel has no room for is cut to its most, and
+// Unix sockets have no probes.
+void tcp_set_keepalive(struct tcp *t, const struct tcp_keepalive *k);
 void tcp_pause(struct tcp *t);    // stop receiving; bytes already in flight still arrive
 void tcp_resume(struct tcp *t);   // either does nothing the second time
 void tcp_flush(struct tcp *t);    // output was appended to t->out: send at the end of this turn

@@ -45,9 +45,9 @@ static void on_connect_timeout(struct timer *t, uint64_t now_ns)
     h1_client_fail(c, RESET_CONNECT_TIMEOUT);
 }
 
-int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct addr *to,
-                      const struct tls_target *tls, uint64_t connect_timeout_ns,
-                      const struct h1_client_events *events, void *owner, struct h1_client **out)
+int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct dial *dial,
+                      uint64_t connect_timeout_ns, const struct h1_client_events *events,
+                      void *owner, struct h1_client **out)
 {
     struct h1_client *c = pool_get(&p->conns);
     if (!c)
@@ -66,7 +66,7 @@ int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct 
         return -EMFILE;
     }
     timer_init(&c->timer, on_connect_timeout);
-    int rc = tls_filter_connect(tls, c->tcp) ? tcp_connect(c->tcp, to) : -EMFILE;
+    int rc = dial_start(dial, c->tcp);
     if (rc < 0) {
         tcp_destroy(c->tcp);
         pool_put(&p->conns, c);

@@ -2,8 +2,8 @@
 // between them. Life cycle in h1_client.c, receiving in h1_client_rx.c, sending in h1_client_tx.c.
 #pragma once
 #include "core/tcp.h"
+#include "proto/dial.h"
 #include "proto/exchange.h"
-#include "tls/filter.h"
 
 struct h1_client;
 
@@ -25,12 +25,11 @@ void h1_client_pools_init(struct h1_client_pools *p, uint32_t cap, struct tcp_po
                           struct exchange_pools *exchanges);
 void h1_client_pools_fini(struct h1_client_pools *p);
 
-// Starts connecting, with TLS where `tls` has a context: connected is what has made its handshake,
-// and the timeout is for both. -EMFILE also when the pool is exhausted, another -errno when there
-// is no socket. `to` must outlive the connection attempt.
-int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct addr *to,
-                      const struct tls_target *tls, uint64_t connect_timeout_ns,
-                      const struct h1_client_events *events, void *owner, struct h1_client **out);
+// Starts connecting; the timeout is for the TLS handshake too. Returns what dial_start does,
+// -EMFILE also when the pool is exhausted.
+int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct dial *dial,
+                      uint64_t connect_timeout_ns, const struct h1_client_events *events,
+                      void *owner, struct h1_client **out);
 // Gives the connection to an exchange; x->up is set. If connected, upstream_ready is not called:
 // send at once.
 void h1_client_attach(struct h1_client *c, struct exchange *x);

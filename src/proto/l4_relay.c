@@ -227,13 +227,13 @@ static void upstream_failed(struct l4_relay *r, enum l4_end why)
         l4_relay_close(r, why);
 }
 
-bool l4_relay_try(struct l4_relay *r, const struct addr *to, const struct tls_target *tls)
+bool l4_relay_try(struct l4_relay *r, const struct dial *dial)
 {
     check(!r->upstream && !r->ended);
     struct tcp *t = tcp_create(r->client->worker, r->tcp, &upstream_events, r);
     if (!t)
         return false;
-    if (!tls_filter_connect(tls, t) || tcp_connect(t, to) < 0) {
+    if (dial_start(dial, t) < 0) {
         tcp_destroy(t);
         return false;
     }

@@ -5,8 +5,7 @@
 // Life: l4_relay_start takes the client's connection and does not read it -> the upstream connects
 // -> bytes flow -> both are closed -> on_end, after which the relay is not touched.
 #pragma once
-#include "core/tcp.h"
-#include "tls/filter.h"
+#include "proto/dial.h"
 
 struct l4_relay;
 
@@ -50,7 +49,7 @@ struct l4_relay {
 // ClientHello), emptied; may be NULL. The relay's memory is the caller's, until on_end.
 void l4_relay_start(struct l4_relay *r, struct tcp_pools *tcp, struct tcp *client,
                     struct bufq *first, const struct l4_relay_config *cfg, void *owner);
-// Starts connecting, with TLS where `tls` has a context: its handshake is part of that. `to` must
-// live until on_connect. false: not even a socket could be had, nothing follows.
-bool l4_relay_try(struct l4_relay *r, const struct addr *to, const struct tls_target *tls);
+// Starts connecting; a TLS handshake is part of that. false: not even a socket could be had,
+// nothing follows.
+bool l4_relay_try(struct l4_relay *r, const struct dial *dial);
 void l4_relay_close(struct l4_relay *r, enum l4_end why); // both sides; on_end follows

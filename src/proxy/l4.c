@@ -54,12 +54,12 @@ static bool try_next(struct flow *f)
         endpoint_end(before);
     f->endpoint = e;
     f->tries++;
-    struct tls_target tls;
-    if (cluster_tls(f->cluster, (struct slice){NULL, 0}, &tls) != OK) {
+    struct dial dial;
+    if (endpoint_dial(e, (struct slice){NULL, 0}, &dial) != OK) {
         f->flags |= FLAG_CONNECT_FAILURE; // a credential of it is broken
         return false;
     }
-    if (l4_relay_try(&f->relay, &e->addr, &tls))
+    if (l4_relay_try(&f->relay, &dial))
         return true;
     f->flags |= FLAG_OVERFLOW;
     return false;

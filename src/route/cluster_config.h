@@ -31,8 +31,10 @@ struct cluster_config {
     uint64_t connect_timeout_ns; // connectionPool.tcp.connectTimeout, default 10 s
     // Of a pooled connection: http.idleTimeout, else tcp's; default 1 h, 0 = none.
     uint64_t idle_timeout_ns;
-    uint64_t tcp_idle_timeout_ns;         // tcp.idleTimeout of a relay, likewise
-    uint64_t max_connection_duration_ns;  // tcp.maxConnectionDuration, 0 = no limit
+    uint64_t tcp_idle_timeout_ns;        // tcp.idleTimeout of a relay, likewise
+    uint64_t max_connection_duration_ns; // tcp.maxConnectionDuration, 0 = no limit
+    bool keepalive;                      // tcp.tcpKeepalive; its numbers: 0 = the system's
+    uint32_t keepalive_idle_s, keepalive_interval_s, keepalive_probes;
     uint32_t max_requests_per_connection; // http.maxRequestsPerConnection, 0 = no limit
     // tcp.maxConnections, http.http1MaxPendingRequests, http2MaxRequests, maxRetries; UINT32_MAX =
     // no limit

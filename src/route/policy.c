@@ -42,6 +42,21 @@ static uint32_t limit(int32_t value)
     return value > 0 ? (uint32_t)value : UINT32_MAX;
 }
 
+// The kernel counts in seconds: what is less becomes one.
+static uint32_t whole_seconds(uint64_t ns)
+{
+    uint64_t s = ns == DURATION_UNSET ? 0 : (ns + SECOND - 1) / SECOND;
+    return s < UINT32_MAX ? (uint32_t)s : UINT32_MAX;
+}
+
+static void apply_keepalive(struct cluster_config *c, const struct connection_pool *p)
+{
+    c->keepalive = true;
+    c->keepalive_idle_s = whole_seconds(p->keepalive_time_ns);
+    c->keepalive_interval_s = whole_seconds(p->keepalive_interval_ns);
+    c->keepalive_probes = p->keepalive_probes;
+}
+
 static void apply_pool(struct cluster_config *c, const struct connection_pool *p)
 {
     if (p->connect_timeout_ns != DURATION_UNSET && p->connect_timeout_ns)
@@ -52,6 +67,8 @@ static void apply_pool(struct cluster_config *c, const struct connection_pool *p
         c->max_connection_duration_ns = p->max_connection_duration_ns;
     if (p->http_idle_timeout_ns != DURATION_UNSET)
         c->idle_timeout_ns = p->http_idle_timeout_ns;
+    if (p->keepalive)
+        apply_keepalive(c, p);
     if (p->max_requests_per_connection > 0)
         c->max_requests_per_connection = (uint32_t)p->max_requests_per_connection;
     c->max_connections = limit(p->max_connections);
@@ -87,6 +104,10 @@ static uint64_t hash_settings(const struct cluster_config *c)
         c->idle_timeout_ns,
         c->tcp_idle_timeout_ns,
         c->max_connection_duration_ns,
+        c->keepalive,
+        c->keepalive_idle_s,
+        c->keepalive_interval_s,
+        c->keepalive_probes,
         c->max_requests_per_connection,
         c->max_connections,
         c->max_pending_requests,

@@ -230,6 +230,8 @@ void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg
     c->tcp_idle_timeout_ns = cfg->tcp_idle_timeout_ns;
     c->max_connection_duration_ns = cfg->max_connection_duration_ns;
     c->connect_timeout_ns = cfg->connect_timeout_ns;
+    c->keepalive = (struct tcp_keepalive){cfg->keepalive, cfg->keepalive_idle_s,
+                                          cfg->keepalive_interval_s, cfg->keepalive_probes};
     c->max_requests_per_connection = cfg->max_requests_per_connection;
 }
 
@@ -246,7 +248,7 @@ void cluster_retire(struct upstream_cluster *c)
 #define ISTIO_TCP_ALPN SLICE("\x05istio")
 #define TLS_HOST_MAX 255 // RFC 6066, 3 by RFC 1035, 2.3.4
 
-enum err cluster_tls(const struct upstream_cluster *c, struct slice host, struct tls_target *out)
+static enum err set_tls(const struct upstream_cluster *c, struct slice host, struct tls_target *out)
 {
     *out = (struct tls_target){.pools = c->pool->tls};
     if (c->tls_mode == CLIENT_TLS_DISABLE)
@@ -264,6 +266,14 @@ enum err cluster_tls(const struct upstream_cluster *c, struct slice host, struct
     if (out->host.ptr[out->host.len - 1] == '.')
         out->host.len--; // RFC 6066, 3
     return OK;
+}
+
+enum err endpoint_dial(const struct endpoint *e, struct slice host, struct dial *out)
+{
+    const struct upstream_cluster *c = e->cluster;
+    out->to = &e->addr;
+    out->keepalive = c->keepalive;
+    return set_tls(c, host, &out->tls);
 }
 
 void endpoint_begin(struct endpoint *e)

@@ -4,7 +4,6 @@
 #pragma once
 #include "core/rng.h"
 #include "route/cluster_config.h"
-#include "tls/filter.h"
 #include "upstream/conn_pool.h"
 
 struct upstream_cluster;
@@ -31,6 +30,7 @@ struct upstream_cluster {
     enum lb_policy lb;
     uint64_t idle_timeout_ns, connect_timeout_ns, tcp_idle_timeout_ns, max_connection_duration_ns;
     uint32_t max_requests_per_connection;
+    struct tcp_keepalive keepalive;
     enum client_tls_mode tls_mode;
     struct tls_ctx *tls; // counted; may be NULL
     struct slice host, tls_name;
@@ -53,11 +53,10 @@ void cluster_retire(
 void cluster_hold(struct upstream_cluster *c); // its name and itself stay until cluster_put
 void cluster_put(struct upstream_cluster *c);
 
-// How its endpoints are connected to, for a request to that host (without port; a relay's is empty:
-// then it is the cluster's). ERR_NOT_FOUND: by TLS, and a credential of it is broken;
-// ERR_INVALID: by TLS, and no certificate can be for such a host. While it is not retired.
-enum err cluster_tls(const struct upstream_cluster *c, struct slice host,
-                     struct tls_target *out) must_use;
+// How it is connected to, for a request to that host (without port; a relay's is empty: then it is
+// the cluster's). ERR_NOT_FOUND: by TLS, and a credential of it is broken; ERR_INVALID: by TLS, and
+// no certificate can be for such a host. While it is not retired.
+enum err endpoint_dial(const struct endpoint *e, struct slice host, struct dial *out) must_use;
 
 // By the cluster's policy; one of `avoid`, endpoints tried already, is taken only if there is
 // no other. NULL when there is none.

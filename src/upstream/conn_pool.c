@@ -171,13 +171,13 @@ static enum err wait_for_room(struct conn_pool *p, struct conn_waiter *w)
     return MORE;
 }
 
-static enum err connect_new(struct endpoint *e, const struct tls_target *tls, struct conn_waiter *w,
+static enum err connect_new(struct endpoint *e, const struct dial *dial, struct conn_waiter *w,
                             struct h1_client **out)
 {
     struct upstream_cluster *c = e->cluster;
     struct conn_pool *p = c->pool;
-    int rc = h1_client_connect(p->worker, p->clients, &e->addr, tls, c->connect_timeout_ns,
-                               &pool_events, e, out);
+    int rc =
+        h1_client_connect(p->worker, p->clients, dial, c->connect_timeout_ns, &pool_events, e, out);
     if (rc < 0) {
         errno = -rc;
         return used_up(-rc) ? wait_for_room(p, w) : ERR_IO;
@@ -206,13 +206,13 @@ static struct h1_client *find_idle(struct endpoint *e, const struct tls_target *
 enum err endpoint_acquire(struct endpoint *e, struct slice host, bool fresh, struct conn_waiter *w,
                           struct h1_client **out)
 {
-    struct tls_target tls;
-    enum err had = cluster_tls(e->cluster, host, &tls);
+    struct dial dial;
+    enum err had = endpoint_dial(e, host, &dial);
     if (had != OK)
         return had;
-    struct h1_client *h = fresh ? NULL : find_idle(e, &tls);
+    struct h1_client *h = fresh ? NULL : find_idle(e, &dial.tls);
     if (!h)
-        return connect_new(e, &tls, w, out);
+        return connect_new(e, &dial, w, out);
     unlink_idle(h);
     if (h1_client_connected(h))
         timer_cancel(&e->cluster->pool->worker->timers, h1_client_idle_timer(h));

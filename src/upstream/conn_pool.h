@@ -38,7 +38,7 @@ void conn_waiter_cancel(struct conn_pool *p, struct conn_waiter *w); // fine if 
 //   MORE       descriptors or connections are used up, some are being closed: `ready` follows
 //   ERR_LIMIT  they are used up, and none is idle
 //   ERR_IO     there cannot be a connection to this address; errno
-//   ERR_NOT_FOUND, ERR_INVALID  see cluster_tls
+//   ERR_NOT_FOUND, ERR_INVALID  see endpoint_dial
 // `host`: the request's, without port. Where TLS follows it, it is a connection to that host.
 enum err endpoint_acquire(struct endpoint *e, struct slice host, bool fresh, struct conn_waiter *w,
                           struct h1_client **out) must_use;

@@ -160,7 +160,7 @@ static void set_up(uint64_t seed)
     g.listener = sim_listen(&at);
     write_script();
     sim_on_step(step, NULL);
-    (void)h1_client_connect(&g.w, &g.clients, &at, &(struct tls_target){0}, NS_PER_S, &events, NULL,
+    (void)h1_client_connect(&g.w, &g.clients, &(struct dial){.to = &at}, NS_PER_S, &events, NULL,
                             &g.client);
     next_exchange(0);
 }

@@ -64,7 +64,7 @@ static void on_end(struct l4_relay *r, void *owner)
     slot->used = false;
 }
 
-static const struct tls_target clear_text;
+static struct dial dial; // in clear text
 static const struct l4_relay_config relay_config = {
     .idle_timeout_ns = 600 * NS_PER_S, .connect_timeout_ns = 10 * NS_PER_S, .on_end = on_end};
 
@@ -90,7 +90,7 @@ static void on_accept(struct listener *l, int fd)
             continue;
         slot->used = true;
         l4_relay_start(&slot->r, &g.pools, t, NULL, &relay_config, slot);
-        if (!l4_relay_try(&slot->r, &g.upstream_addr, &clear_text))
+        if (!l4_relay_try(&slot->r, &dial))
             l4_relay_close(&slot->r, L4_END_LOCAL);
         return;
     }
@@ -279,6 +279,7 @@ static void set_up(uint64_t seed)
     g.l.on_closed = on_listener_closed;
     listener_start(&g.l, &g.w, listener_open(&any, 16));
     (void)!addr_parse(SLICE("10.0.0.2"), 81, &g.upstream_addr);
+    dial.to = &g.upstream_addr;
     g.upstream_listener = sim_listen(&g.upstream_addr);
     for (int i = 0; i < RELAYS; i++)
         g.upstreams[i].fd = -1;

@@ -69,8 +69,6 @@ static const struct row {
      POLICY("connectionPool: {http: {h2UpgradePolicy: UPGRADE}}"), 0},
     {"connectionPool.http.useClientProtocol", "6:62 warning",
      POLICY("connectionPool: {http: {useClientProtocol: true}}"), 0},
-    {"connectionPool.tcp.tcpKeepalive", "6:35 warning",
-     POLICY("connectionPool: {tcp: {tcpKeepalive: {}}}"), 0},
     {"connectionPool.http.http2KeepAlive", "6:35 warning",
      POLICY("connectionPool: {http: {http2KeepAlive: {interval: 2s, timeout: 1s}}}"), 0},
     {"workloadSelector", "6:36 warning", RULE("workloadSelector: {matchLabels: {a: b}}"), 0},

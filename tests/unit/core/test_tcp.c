@@ -249,6 +249,38 @@ TEST(tcp_connect_refused_is_an_error)
     tear_down();
 }
 
+static int option(const struct tcp *t, int level, int name)
+{
+    int value = -1;
+    socklen_t len = sizeof(value);
+    (void)getsockopt(t->fd, level, name, &value, &len);
+    return value;
+}
+
+TEST(tcp_keepalive_as_asked_for)
+{
+    REQUIRE(set_up(16));
+    EXPECT_EQ(tcp_connect(client.t, &listener.addr), 0);
+    int idle = option(client.t, IPPROTO_TCP, TCP_KEEPIDLE);
+    tcp_set_keepalive(client.t, &(struct tcp_keepalive){.on = false, .idle_s = 5});
+    EXPECT_EQ(option(client.t, SOL_SOCKET, SO_KEEPALIVE), 0);
+    EXPECT_EQ(option(client.t, IPPROTO_TCP, TCP_KEEPIDLE), idle);
+    tcp_set_keepalive(client.t, &(struct tcp_keepalive){.on = true, .interval_s = 7, .probes = 3});
+    EXPECT_EQ(option(client.t, SOL_SOCKET, SO_KEEPALIVE), 1);
+    EXPECT_EQ(option(client.t, IPPROTO_TCP, TCP_KEEPIDLE), idle); // the system's
+    EXPECT_EQ(option(client.t, IPPROTO_TCP, TCP_KEEPINTVL), 7);
+    EXPECT_EQ(option(client.t, IPPROTO_TCP, TCP_KEEPCNT), 3);
+    const struct tcp_keepalive most = {true, UINT32_MAX, UINT32_MAX, UINT32_MAX};
+    tcp_set_keepalive(client.t, &most); // what is too much is not lost
+    EXPECT_EQ(option(client.t, IPPROTO_TCP, TCP_KEEPIDLE), 32767);
+    EXPECT_EQ(option(client.t, IPPROTO_TCP, TCP_KEEPINTVL), 32767);
+    EXPECT_EQ(option(client.t, IPPROTO_TCP, TCP_KEEPCNT), 127);
+    tcp_close(client.t);
+    UNTIL(client.closes);
+    UNTIL(!server.t || server.eofs || server.errors);
+    tear_down();
+}
+
 TEST(tcp_close_while_connecting)
 {
     REQUIRE(set_up(16));

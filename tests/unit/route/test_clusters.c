@@ -154,6 +154,31 @@ TEST(clusters_tcp_times)
     compiled_fini(&c);
 }
 
+TEST(clusters_keepalive)
+{
+    struct compiled c;
+    compiled_init(
+        &c,
+        SERVICE RULE("  trafficPolicy:\n    connectionPool:\n"
+                     "      tcp: {tcpKeepalive: {time: 7200.5s, interval: 5ms, probes: 3}}\n"
+                     "  subsets:\n  - name: own\n    labels: {v: a}\n    trafficPolicy:\n"
+                     "      connectionPool: {tcp: {tcpKeepalive: {}}}\n"
+                     "  - name: none\n    labels: {v: a}\n    trafficPolicy:\n"
+                     "      connectionPool: {tcp: {maxConnections: 1}}\n"),
+        NULL);
+    const struct cluster_config *top = compiled_cluster(&c, "outbound|80||" WEB);
+    const struct cluster_config *own = compiled_cluster(&c, "outbound|80|own|" WEB);
+    const struct cluster_config *none = compiled_cluster(&c, "outbound|80|none|" WEB);
+    REQUIRE(top && own && none);
+    EXPECT(top->keepalive && own->keepalive && !none->keepalive);
+    EXPECT_EQ(top->keepalive_idle_s, 7201);
+    EXPECT_EQ(top->keepalive_interval_s, 1);
+    EXPECT_EQ(top->keepalive_probes, 3);
+    EXPECT_EQ(own->keepalive_idle_s + own->keepalive_interval_s + own->keepalive_probes, 0);
+    EXPECT(top->settings_hash != own->settings_hash);
+    compiled_fini(&c);
+}
+
 TEST(clusters_policy_precedence)
 {
     struct compiled c;

@@ -18,11 +18,16 @@ __attribute__((constructor)) static void make_ctx(void)
         test_fail(__FILE__, __LINE__, "%s", why);
 }
 
-// What cluster_tls says of a request to `host`.
+// How a connection for a request to `host` is made.
 static enum err ask(enum client_tls_mode mode, struct tls_ctx *with, const char *name,
                     const char *host, struct tls_target *out)
 {
+    struct endpoint_config one = {.weight = 1};
+    struct dial dial;
+    (void)!addr_parse(SLICE("127.0.0.1"), 80, &one.addr);
     struct cluster_config cfg = {.name = SLICE("c"),
+                                 .endpoints = &one,
+                                 .endpoint_count = 1,
                                  .host = SLICE("app.ns.svc.cluster.local"),
                                  .tls_mode = mode,
                                  .tls = with,
@@ -31,7 +36,10 @@ static enum err ask(enum client_tls_mode mode, struct tls_ctx *with, const char 
     if (asked)
         cluster_retire(asked);
     asked = cluster_create(&pool, &cfg);
-    return cluster_tls(asked, slice_of(host), out);
+    enum err e = endpoint_dial(asked->endpoints[0], slice_of(host), &dial);
+    EXPECT(dial.to == &asked->endpoints[0]->addr);
+    *out = dial.tls;
+    return e;
 }
 
 TEST(cluster_tls_is_clear_text_without_a_policy)
