@@ -371,6 +371,19 @@ static void read_remote_port(const struct log_value *v, const struct exchange *x
     number(r, addr_port(&x->conn->peer));
 }
 
+static void read_direct(const struct log_value *v, const struct exchange *x, struct log_result *r)
+{
+    (void)v;
+    address(r, downstream_direct(x->conn), true);
+}
+
+static void read_direct_ip(const struct log_value *v, const struct exchange *x,
+                           struct log_result *r)
+{
+    (void)v;
+    address(r, downstream_direct(x->conn), false);
+}
+
 static void read_local(const struct log_value *v, const struct exchange *x, struct log_result *r)
 {
     (void)v;
@@ -587,6 +600,20 @@ static void flow_remote_port(const struct log_value *v, const struct proxy_flow_
     number(r, addr_port(&f->conn->peer));
 }
 
+static void flow_direct(const struct log_value *v, const struct proxy_flow_end *f,
+                        struct log_result *r)
+{
+    (void)v;
+    address(r, downstream_direct(f->conn), true);
+}
+
+static void flow_direct_ip(const struct log_value *v, const struct proxy_flow_end *f,
+                           struct log_result *r)
+{
+    (void)v;
+    address(r, downstream_direct(f->conn), false);
+}
+
 static void flow_local(const struct log_value *v, const struct proxy_flow_end *f,
                        struct log_result *r)
 {
@@ -668,8 +695,8 @@ static const struct log_operator {
     {"DOWNSTREAM_REMOTE_ADDRESS", ARG_NONE, read_remote, flow_remote},
     {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_remote_ip, flow_remote_ip},
     {"DOWNSTREAM_REMOTE_PORT", ARG_NONE, read_remote_port, flow_remote_port},
-    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS", ARG_NONE, read_remote, flow_remote},
-    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_remote_ip, flow_remote_ip},
+    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS", ARG_NONE, read_direct, flow_direct},
+    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", ARG_NONE, read_direct_ip, flow_direct_ip},
     {"DOWNSTREAM_LOCAL_ADDRESS", ARG_NONE, read_local, flow_local},
     {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", ARG_NONE, read_local_ip, flow_local_ip},
     {"DOWNSTREAM_LOCAL_PORT", ARG_NONE, read_local_port, flow_local_port},

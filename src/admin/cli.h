@@ -40,7 +40,9 @@ struct cli_options {
     struct addr admin, status, metrics; // len 0 = off
     bool no_http3;
     enum ktls_mode ktls;
-    bool any_alpn; // --auto-passthrough-alpn any
+    bool any_alpn;                     // --auto-passthrough-alpn any
+    struct addr_prefix *proxy_sources; // --proxy-protocol
+    uint32_t proxy_source_count;
     uint64_t drain_time_ns;
     uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns; // 0: runtime_config's default
     enum log_level log_level;

@@ -190,6 +190,19 @@ static bool set_auto_passthrough_alpn(struct parse *p, const char *v)
            fail(p, "%s: '%s' is none of istio, any", p->flag, v);
 }
 
+static bool set_proxy_protocol(struct parse *p, const char *v)
+{
+    struct slice rest = slice_of(v), part;
+    while (slice_split(&rest, ',', &part)) {
+        struct addr_prefix one;
+        if (addr_prefix_parse(part, &one) != OK)
+            return fail(p, "%s: '%.*s' is neither an address nor ADDRESS/BITS", p->flag,
+                        SLICE_FMT(part));
+        APPEND(p->o, p->o->proxy_sources, p->o->proxy_source_count, struct addr_prefix, one);
+    }
+    return p->o->proxy_source_count > 0 || fail(p, "%s: an address is needed", p->flag);
+}
+
 static bool set_no_http3(struct parse *p, const char *v)
 {
     (void)v;
@@ -296,6 +309,7 @@ static const struct flag {
     {"--no-http3", NULL, FOR(RUN), true, set_no_http3},
     {"--ktls", NULL, FOR(RUN), false, set_ktls},
     {"--auto-passthrough-alpn", NULL, FOR(RUN), false, set_auto_passthrough_alpn},
+    {"--proxy-protocol", NULL, FOR(RUN), false, set_proxy_protocol},
     {"--drain-time", NULL, FOR(RUN), false, set_drain_time},
     {"--head-timeout", NULL, FOR(RUN), false, set_head_timeout},
     {"--idle-timeout", NULL, FOR(RUN), false, set_idle_timeout},

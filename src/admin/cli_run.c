@@ -83,6 +83,8 @@ static bool start_workers(struct run *r)
         .workers = r->workers,
         .drain_time_ns = o->drain_time_ns,
         .any_alpn = o->any_alpn,
+        .proxy_sources = o->proxy_sources,
+        .proxy_source_count = o->proxy_source_count,
         .head_timeout_ns = o->head_timeout_ns,
         .idle_timeout_ns = o->idle_timeout_ns,
         .stall_timeout_ns = o->stall_timeout_ns,

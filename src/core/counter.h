@@ -17,6 +17,8 @@
     X(downstream_rx_bytes, C, "bytes received from clients")                                     \
     X(downstream_tx_bytes, C, "bytes sent to clients")                                           \
     X(no_filter_chain_match, C, "client connections closed because no filter chain is for them") \
+    X(downstream_proxy_protocol_fail, C, "client connections closed for want of a PROXY header") \
+    X(downstream_proxy_protocol_timeout, C, "PROXY headers not complete in time")                \
     X(downstream_tls_handshake_timeout, C, "TLS handshakes of clients not complete in time")     \
     X(tcp_cx_total, C, "client connections relayed")                                             \
     X(tcp_cx_active, G, "relayed client connections open")                                       \

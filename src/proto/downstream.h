@@ -21,7 +21,8 @@ struct downstream {
     const struct downstream_ops *ops; // of whoever reads the connection now
     void *codec;                      // and its object
     struct list_node link;            // of its maker
-    struct addr peer, local;
+    struct addr peer, local;          // the client, and whom it has connected to
+    struct addr *direct; // who has connected to us, where that is a proxy; NULL: the peer
     char peer_ip[46];
     uint8_t peer_ip_len;
     const struct tls_conn *tls; // NULL: in clear text
@@ -37,6 +38,14 @@ static inline struct slice downstream_ip(const struct downstream *d)
 }
 void downstream_learn_peer(struct downstream *d, int fd);
 void downstream_learn_local(struct downstream *d, int fd);
+// The client is another one: who has connected is a proxy, and says so.
+void downstream_set_client(struct downstream *d, const struct addr *peer, const struct addr *local);
+void downstream_fini(struct downstream *d);
+// Who has connected to us: the client, or a proxy that speaks for it.
+static inline const struct addr *downstream_direct(const struct downstream *d)
+{
+    return d->direct ? d->direct : &d->peer;
+}
 // Our own end of it, asked for once, where it is needed (logs, destinationSubnets), of an open
 // connection.
 const struct addr *downstream_local(struct downstream *d);

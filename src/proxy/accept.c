@@ -1,12 +1,14 @@
 // Accepting. Owns a client's connection until a codec has it, and the memory of it until it is
-// closed. The stages, by the connection's events: a ClientHello is read (nothing is answered before
-// the chain is known, as the bytes may be another server's) -> the handshake -> the codec. Where
-// TLS plays no part the codec has the connection at once.
+// closed. The stages, by the connection's events: a proxy's header is read (proxied.c) -> a
+// ClientHello is read (nothing is answered before the chain is known, as the bytes may be another
+// server's) -> the handshake -> the codec. Where there is no proxy in front and TLS plays no part
+// the codec has the connection at once.
 #include "proxy/accept.h"
 #include "core/check.h"
 #include "core/log.h"
 #include "proto/h1_server.h"
 #include "proxy/l4.h"
+#include "proxy/proxied.h"
 #include "tls/ctx.h"
 #include "tls/filter.h"
 #include "tls/hello.h"
@@ -58,18 +60,20 @@ static void conn_gone(struct downstream *d)
     struct worker *w = worker_of(c);
     timer_cancel(&w->timers, &c->timer);
     drop_hello(c);
+    proxied_drop(c);
     if (c->last) {
         snapshot_unpin(c->last, w->cfg.id);
         worker_count_n(w, snapshot_pins, (uint64_t)-1);
     }
     free((void *)(uintptr_t)d->client_cert.ptr);
+    downstream_fini(d);
     list_remove(&d->link);
     worker_count_n(w, downstream_cx_active, (uint64_t)-1);
     pool_put(&l->pw->conns, c);
     proxy_listener_conn_closed(l);
 }
 
-static void on_closed(struct tcp *t)
+void proxy_accept_gone(struct tcp *t)
 {
     struct proxy_conn *c = t->owner;
     tcp_destroy(t);
@@ -103,16 +107,29 @@ static void start_relay(struct proxy_conn *c, struct bufq *first, struct slice s
     c->chain = NULL; // a relay that goes on needs nothing of the configuration
 }
 
-static void start_codec(struct proxy_conn *c)
+// What has been read of it already, for whoever reads it now.
+static void deliver(struct proxy_conn *c, struct bufq *first)
+{
+    struct iovec iov;
+    while (bufq_peek(first, &iov, 1) == 1) {
+        struct slice bytes = {iov.iov_base, iov.iov_len};
+        uint16_t bid = BUFRING_VOLATILE;
+        tcp_deliver(c->d.tcp, &bytes, &bid, 1);
+        bufq_consume(first, iov.iov_len);
+    }
+}
+
+// `first`: see deliver; may be NULL.
+static void start_codec(struct proxy_conn *c, struct bufq *first)
 {
     struct proxy_worker *pw = c->listener->pw;
     if (!c->chain->routes) {
-        start_relay(c, NULL, SLICE(""));
-        return;
-    }
-    if (!h1_server_start(&pw->servers, &c->listener->server_cfg, &c->d)) {
+        start_relay(c, first, SLICE(""));
+    } else if (!h1_server_start(&pw->servers, &c->listener->server_cfg, &c->d)) {
         worker_count(&pw->worker, downstream_cx_overflow);
         tcp_close(c->d.tcp);
+    } else if (first) {
+        deliver(c, first);
     }
 }
 
@@ -269,7 +286,7 @@ static void on_ready(struct tcp *t)
     timer_cancel(&t->worker->timers, &c->timer);
     if (c->chain->routes && tls_ctx_client_auth(c->chain->tls) != TLS_CLIENT_AUTH_NONE)
         learn_client_cert(c);
-    start_codec(c);
+    start_codec(c, NULL);
 }
 
 static void client_gone(struct tcp *t)
@@ -303,7 +320,7 @@ static const struct tcp_events accept_events = {
     .on_sent = on_sent,
     .on_error = on_error,
     .on_connected = on_ready,
-    .on_closed = on_closed,
+    .on_closed = proxy_accept_gone,
     .counted = true,
     .rx_counter = COUNTER_downstream_rx_bytes,
     .tx_counter = COUNTER_downstream_tx_bytes,
@@ -326,23 +343,40 @@ static const struct downstream_ops accept_ops = {accept_drain, accept_close};
 // ---- accept
 
 // Whoever waits less for a head does not wait longer for what comes in front of it.
-static uint64_t handshake_timeout_ns(const struct proxy_listener *l)
+uint64_t proxy_accept_timeout_ns(const struct proxy_listener *l)
 {
     uint64_t head_ns = l->server_cfg.head_timeout_ns;
     return head_ns < HANDSHAKE_TIMEOUT_NS ? head_ns : HANDSHAKE_TIMEOUT_NS;
 }
 
-static bool read_hello(struct proxy_conn *c, int fd)
+static bool read_hello(struct proxy_conn *c)
 {
     struct proxy_worker *pw = c->listener->pw;
     c->hello = pool_get(&pw->hellos);
-    if (!c->hello)
+    if (!c->hello) {
+        worker_count(&pw->worker, downstream_cx_overflow);
+        tcp_close(c->d.tcp);
         return false;
+    }
     tls_hello_init(&c->hello->hello);
     bufq_init(&c->hello->peeked, &pw->tcp.chunks, &pw->worker.bufs);
-    timer_arm(&pw->worker.timers, &c->timer, pw->worker.now_ns + handshake_timeout_ns(c->listener));
-    tcp_open(c->d.tcp, fd);
     return true;
+}
+
+void proxy_accept_go_on(struct proxy_conn *c, struct bufq *first)
+{
+    const struct listener_config *lc = proxy_listener_config(c->listener);
+    if (lc && lc->tls && read_hello(c)) {
+        c->timer.fire = on_timeout; // at the time that the header had, too
+        tcp_hand_over(c->d.tcp, &accept_events, c);
+        deliver(c, first);
+    } else if (lc && !lc->tls) {
+        timer_cancel(&worker_of(c)->timers, &c->timer);
+        c->chain = lc->any;
+        start_codec(c, first);
+    } else {
+        tcp_close(c->d.tcp);
+    }
 }
 
 static struct proxy_conn *conn_create(struct proxy_listener *l, int fd)
@@ -374,15 +408,16 @@ bool proxy_accept(struct proxy_listener *l, int fd)
         ring_close(fd);
         return false;
     }
-    if (lc->tls) {
-        if (read_hello(c, fd))
-            return true;
-        worker_count(&l->pw->worker, downstream_cx_overflow);
-    } else {
+    struct worker *w = &l->pw->worker;
+    if (proxied_is(c)) {
+        proxied_start(c);
+    } else if (!lc->tls) {
         c->chain = lc->any;
         if (!c->chain->routes)
             downstream_learn_local(&c->d, fd); // its rules ask for it before it is open
-        start_codec(c);
+        start_codec(c, NULL);
+    } else if (read_hello(c)) {
+        timer_arm(&w->timers, &c->timer, w->now_ns + proxy_accept_timeout_ns(l));
     }
     tcp_open(c->d.tcp, fd);
     return true;

@@ -27,6 +27,9 @@ struct runtime_config {
     uint32_t workers;
     uint64_t drain_time_ns;
     uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns;
+    // Whose connections begin with a PROXY header, and no others.
+    const struct addr_prefix *proxy_sources;
+    uint32_t proxy_source_count;
     uint32_t max_connections;     // of clients, all workers together; 0 = by RLIMIT_NOFILE
     uint32_t connection_files;    // for connections of clients and to upstreams; 0 = likewise
     bool (*disturbed)(void *arg); // asked once the documents are read; may be NULL
@@ -55,6 +58,7 @@ struct proxy_worker { // what proxy/ keeps for each worker
     struct h1_client_pools clients;
     struct conn_pool upstreams;
     struct pool conns, hellos, relays; // see accept.h, l4.h
+    struct pool proxied;               // see proxied.h
     struct list_node all_conns;        // struct proxy_conn: every client's connection
     struct tls_pools tls;
     struct stat_table *stats;

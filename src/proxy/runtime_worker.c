@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "proxy/accept.h"
 #include "proxy/l4.h"
+#include "proxy/proxied.h"
 #include "proxy/proxy_internal.h"
 #include "proxy/runtime_internal.h"
 #include <errno.h>
@@ -346,6 +347,7 @@ static void free_worker(struct proxy_worker *pw)
     tls_pools_fini(&pw->tls);
     proxy_l4_pools_fini(pw);
     proxy_accept_pools_fini(pw);
+    proxied_pool_fini(pw);
     h1_server_pools_fini(&pw->servers);
     h1_client_pools_fini(&pw->clients);
     exchange_pools_fini(&pw->exchanges);
@@ -374,6 +376,7 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     h1_client_pools_init(&pw->clients, MAX_CLIENT_CONNECTIONS, &pw->tcp, &pw->exchanges);
     conn_pool_init(&pw->upstreams, &pw->worker, &pw->clients, &pw->tls);
     proxy_accept_pools_init(pw, max);
+    proxied_pool_init(pw, max);
     proxy_l4_pools_init(pw, max);
     check(tls_pools_init(&pw->tls, max + MAX_CLIENT_CONNECTIONS, max + MAX_CLIENT_CONNECTIONS) ==
           OK);
