@@ -45,9 +45,6 @@ void tcp_finish_if_idle(struct tcp *t)
     if (t->fd >= 0)
         ring_close(t->fd);
     t->fd = -1;
-    if (t->filter)
-        t->filter->ops->destroy(t->filter);
-    t->filter = NULL;
     t->events->on_closed(t);
 }
 

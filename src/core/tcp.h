@@ -21,7 +21,8 @@ struct tcp_events {
     void (*on_sent)(struct tcp *t); // output fell below the low-water mark or became empty
     void (*on_error)(struct tcp *t, int error); // errno; the connection is dead: call tcp_close
     void (*on_connected)(struct tcp *t);        // after tcp_connect
-    void (*on_closed)(struct tcp *t); // nothing in flight any more, fd closed: tcp_destroy
+    // Nothing in flight any more, fd closed: tcp_destroy. The filter is still there.
+    void (*on_closed)(struct tcp *t);
     // Where the worker counts these connections' bytes, as they move.
     bool counted;
     enum counter_id rx_counter, tx_counter;

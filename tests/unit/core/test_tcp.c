@@ -19,6 +19,7 @@ struct conn {
     size_t received;
     uint8_t expect; // next byte of the stream
     bool wrong, echo, close_on_data;
+    bool filtered; // still, when it was closed
 };
 
 static struct worker w;
@@ -78,6 +79,7 @@ static void on_closed(struct tcp *t)
 {
     conn_of(t)->closes++;
     conn_of(t)->flags = t->flags;
+    conn_of(t)->filtered = t->filter != NULL;
     conn_of(t)->t = NULL;
     tcp_destroy(t);
 }
@@ -556,7 +558,8 @@ struct mask {
     struct tcp_filter f;
     char in[2 + MASK_MESSAGE_MAX];
     size_t have;
-    bool greeted, destroyed, mute;
+    uint32_t destroyed;
+    bool greeted, mute;
 };
 
 static struct mask server_mask, client_mask;
@@ -645,7 +648,7 @@ static void mask_finish(struct tcp_filter *f)
 
 static void mask_destroy(struct tcp_filter *f)
 {
-    container_of(f, struct mask, f)->destroyed = true;
+    container_of(f, struct mask, f)->destroyed++;
 }
 
 static const struct tcp_filter_ops mask_ops = {.start = mask_start,
@@ -757,4 +760,17 @@ TEST(tcp_filter_closed_or_left_during_its_handshake)
         no_client();
         tear_down();
     }
+}
+
+TEST(tcp_filter_lives_as_long_as_its_connection)
+{
+    REQUIRE(set_up_masked(16));
+    int fd = peer_connect();
+    tcp_close(server.t);
+    UNTIL(server.closes);
+    EXPECT(server.filtered);
+    EXPECT_EQ(server_mask.destroyed, 1);
+    close(fd);
+    no_client();
+    tear_down();
 }
