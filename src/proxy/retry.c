@@ -80,18 +80,27 @@ bool proxy_should_retry_status(struct exchange *x)
     return take_retry(x);
 }
 
-// Envoy's full-jitter exponential backoff: a random time below base * 2^(n-1), at most 10 bases.
-void proxy_schedule_retry(struct exchange *x)
+// Envoy's full-jitter exponential backoff: a random time below base * 2^(n-1), at most 10 bases,
+// before the route's n-th retry. One for a dead pooled connection is none of those: it says nothing
+// of how the endpoint is, and does not wait.
+static uint64_t backoff_ns(struct exchange *x)
 {
-    struct proxy_exchange *px = proxy_of(x);
-    uint64_t base = px->route->retry.backoff_ns ? px->route->retry.backoff_ns : 25 * NS_PER_MS;
-    uint32_t shift = px->attempts > 4 ? 4 : px->attempts - 1;
-    uint64_t bound = base << shift;
+    const struct proxy_exchange *px = proxy_of(x);
+    const struct retry_policy *p = &px->route->retry;
+    if (px->fresh)
+        return 0;
+    uint64_t base = p->backoff_ns ? p->backoff_ns : 25 * NS_PER_MS;
+    uint32_t n = px->attempts - px->pool_retried;
+    uint64_t bound = base << (n > 4 ? 4 : n - 1);
     if (bound > 10 * base)
         bound = 10 * base;
+    return rng_next(&x->worker->rng) % bound;
+}
+
+void proxy_schedule_retry(struct exchange *x)
+{
     worker_count(x->worker, upstream_rq_retry);
-    uint64_t wait = px->fresh ? 0 : rng_next(&x->worker->rng) % bound;
-    timer_arm(&x->worker->timers, &px->backoff, x->worker->now_ns + wait);
+    timer_arm(&x->worker->timers, &proxy_of(x)->backoff, x->worker->now_ns + backoff_ns(x));
 }
 
 // ---- timers

@@ -270,3 +270,29 @@ TEST(sim_retry_of_a_tunnel_that_did_not_begin_is_none)
         end();
     }
 }
+
+static bool are_upstreams(void *n)
+{
+    return g.upstreams == *(const uint32_t *)n;
+}
+
+// 25 ms at most before the first retry of the route, as many again before the second.
+TEST(sim_retry_of_a_dead_pooled_connection_makes_no_later_one_wait_longer)
+{
+    const uint32_t three = 3;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        begin(seed);
+        pool_one();
+        ask("GET /tried-again HTTP/1.1\r\nhost: a\r\n\r\n");
+        (void)asked(0);
+        sim_reset(g.upstream[0]);
+        g.upstream[0] = -1;
+        turns(50 * MS);
+        REQUIRE(g.upstreams == 2);
+        (void)asked(1);
+        sim_reset(g.upstream[1]);
+        g.upstream[1] = -1;
+        EXPECT(sim_run(&g.pw->worker, are_upstreams, (void *)(uintptr_t)&three, 30 * MS));
+        end();
+    }
+}
