@@ -84,6 +84,38 @@ static enum h1_error stall_error(const struct h1_server *s)
     return ours ? H1_GATEWAY_TIMEOUT : H1_TIMEOUT;
 }
 
+// Between requests, or in a tunnel, and all is said: since quiet_ns.
+static bool is_quiet(const struct h1_server *s)
+{
+    return (s->rx == SERVER_RX_IDLE || s->rx == SERVER_RX_TUNNEL) && !tcp_unsent(s->tcp);
+}
+
+void h1_server_note_quiet(struct h1_server *s)
+{
+    uint64_t now = s->tcp->worker->now_ns;
+    s->quiet_ns = now;
+    // Left standing where it was for a body, the timer would notice that late.
+    if (!s->draining && is_quiet(s) && s->timer.deadline_ns > now + s->cfg->idle_timeout_ns)
+        h1_server_arm(s, s->cfg->idle_timeout_ns);
+}
+
+// Something has happened since the timer was armed: it is armed again for what is left of the time.
+static bool look_again_later(struct h1_server *s)
+{
+    uint64_t idle = s->cfg->idle_timeout_ns, since = s->tcp->worker->now_ns - s->quiet_ns;
+    if (s->rx == SERVER_RX_IDLE && !s->asked)
+        return false; // the end of a handshake is no request, which has been on its way all along
+    if (is_quiet(s)) {
+        if (since < idle)
+            h1_server_arm(s, idle - since);
+        return since < idle;
+    }
+    if (stands_still(s))
+        return false;
+    h1_server_arm(s, s->rx == SERVER_RX_TUNNEL ? idle : s->cfg->stall_timeout_ns);
+    return true;
+}
+
 static void idle_or_busy(struct h1_server *s)
 {
     bool unsent = tcp_unsent(s->tcp);
@@ -91,13 +123,8 @@ static void idle_or_busy(struct h1_server *s)
         h1_server_close_soon(s);
         return;
     }
-    // Nor is the end of a handshake a request, which has been on its way all that time.
-    bool silent = s->rx == SERVER_RX_IDLE && !s->asked;
-    if (!silent && !stands_still(s)) { // something happened: look again later
-        bool quiet = (s->rx == SERVER_RX_IDLE && !unsent) || s->rx == SERVER_RX_TUNNEL;
-        h1_server_arm(s, quiet ? s->cfg->idle_timeout_ns : s->cfg->stall_timeout_ns);
+    if (look_again_later(s))
         return;
-    }
     if (!s->stream.x) {
         worker_count(s->tcp->worker, downstream_cx_idle_timeout);
         if (unsent)
@@ -209,6 +236,7 @@ void h1_server_finish_if_done(struct h1_server *s)
         return;
     }
     h1_server_set_rx(s, SERVER_RX_IDLE);
+    h1_server_note_quiet(s);
     go_on_or_hold_back(s);
 }
 
@@ -273,6 +301,7 @@ static void on_sent(struct tcp *t)
     struct h1_server *s = server_of_tcp(t);
     if (s->rx == SERVER_RX_CLOSED)
         return;
+    h1_server_note_quiet(s);
     if (s->paused & SERVER_PAUSE_UNSENT) {
         h1_server_resume(s, SERVER_PAUSE_UNSENT);
         h1_server_next_request(s);

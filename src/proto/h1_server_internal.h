@@ -42,6 +42,7 @@ struct h1_server {
     struct h1_chunked chunked;
     uint64_t remaining;  // of a body with a length
     uint64_t progress;   // bytes moved when the timer was last armed
+    uint64_t quiet_ns;   // when an exchange, output or a tunnel's bytes last came to an end
     size_t unsent;       // bytes of output at that time
     uint32_t drain_left; // body bytes still read and dropped after an early response
     enum h1_server_rx rx;
@@ -87,3 +88,4 @@ void h1_server_finish_if_done(struct h1_server *s);               // both direct
 void h1_server_abort(struct h1_server *s, enum reset_reason why); // exchange and connection
 void h1_server_close_soon(struct h1_server *s);                   // after what is queued
 void h1_server_arm(struct h1_server *s, uint64_t timeout_ns);
+void h1_server_note_quiet(struct h1_server *s); // from now on, as far as is known

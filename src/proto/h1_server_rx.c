@@ -284,6 +284,7 @@ static bool feed_one(struct h1_server *s, struct slice *in, uint16_t bid)
     case SERVER_RX_TUNNEL: {
         struct slice all = *in;
         *in = slice_from(*in, in->len);
+        h1_server_note_quiet(s);
         deliver(s, all, bid);
         return true;
     }

@@ -174,6 +174,7 @@ static void tunnel(struct stream *st)
     h1_server_set_rx(s, SERVER_RX_TUNNEL);
     s->tx = SERVER_TX_TUNNEL;
     s->keep_alive = false;
+    h1_server_note_quiet(s);
     h1_server_arm(s, s->cfg->idle_timeout_ns);
     resume(st);
     if (s->next.bytes > 0)
