@@ -29,7 +29,8 @@ struct chunk {
 #define CHUNK_EMPTY ((struct chunk){{NULL, 0}, CHUNK_VOLATILE}) // a message's end without bytes
 
 enum reset_reason {
-    RESET_LOCAL,   // the gateway gave up (timeout, other side gone)
+    RESET_LOCAL,   // the gateway gave up (timeout, other side gone, the drain time is over)
+    RESET_STALL,   // the same, because nothing has moved for too long
     RESET_REMOTE,  // the peer reset or closed early
     RESET_UNSENT,  // it had closed before anything of the request was sent
     RESET_CONNECT, // no connection could be made

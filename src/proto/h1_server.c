@@ -125,18 +125,20 @@ static void idle_or_busy(struct h1_server *s)
     }
     if (look_again_later(s))
         return;
-    if (!s->stream.x) {
+    struct exchange *x = s->stream.x;
+    if (!x) {
         worker_count(s->tcp->worker, downstream_cx_idle_timeout);
         if (unsent)
             h1_server_abort(s, RESET_LOCAL);
         else
             h1_server_close_soon(s);
-    } else if (!s->stream.x->response_started) { // the client can still be told
-        s->stream.x->response_flags |= FLAG_STREAM_IDLE;
-        h1_server_refuse(s, stall_error(s), "stream_idle_timeout");
-    } else {
-        h1_server_abort(s, RESET_LOCAL);
+        return;
     }
+    x->response_flags |= FLAG_STREAM_IDLE;
+    if (!x->response_started) // the client can still be told
+        h1_server_refuse(s, stall_error(s), "stream_idle_timeout");
+    else
+        h1_server_abort(s, RESET_STALL);
 }
 
 static void on_timer(struct timer *t, uint64_t now_ns)

@@ -271,6 +271,7 @@ static void fail(struct exchange *x, enum reset_reason why)
         const char *details;
     } answers[] = {
         [RESET_LOCAL] = {503, FLAG_LOCAL_RESET, "local_reset"},
+        [RESET_STALL] = {503, FLAG_LOCAL_RESET, "local_reset"},
         [RESET_REMOTE] = {503, FLAG_UPSTREAM_TERMINATION,
                           "upstream_reset_before_response_started{connection_termination}"},
         [RESET_UNSENT] = {503, FLAG_UPSTREAM_TERMINATION,

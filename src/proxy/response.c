@@ -137,14 +137,21 @@ static void response_sent(struct exchange *x)
     finish(x);
 }
 
+// Flags and words are Envoy's, for whom a client's connection that it closes itself ends as one
+// that the client closes, but for the details.
 static void request_reset(struct exchange *x, enum reset_reason why)
 {
+    const char *details = "stream_reset";
     if (why == RESET_REMOTE)
-        x->response_flags |= FLAG_DOWNSTREAM_TERMINATION;
+        details = "downstream_remote_disconnect";
     else if (why == RESET_LOCAL)
-        x->response_flags |= FLAG_STREAM_IDLE;
+        details = "downstream_local_disconnect";
+    else if (why == RESET_STALL)
+        details = "stream_idle_timeout";
+    if (why == RESET_REMOTE || why == RESET_LOCAL)
+        x->response_flags |= FLAG_DOWNSTREAM_TERMINATION;
     if (!x->details)
-        x->details = why == RESET_REMOTE ? "downstream_remote_disconnect" : "stream_reset";
+        x->details = details;
     finish(x);
 }
 

@@ -353,14 +353,17 @@ def fetch_or_none(port, target):
 
 
 def test_drain_time_is_the_limit(serve, docs, upstream):
+    """What it cuts off is in the access log as Envoy has it where it closes a client's connection."""
     held = threading.Event()
     upstream.handler = lambda c, r: held.wait(60)
-    gateway = serve(*docs, args=["--drain-time", "1s"])
+    gateway = serve(*docs, args=["--drain-time", "1s", "--access-log", "-", "--access-log-format",
+                                 "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%"])
     with gateway.client() as busy:
         busy.send(request("/app", host="shop.test"))
         upstream.wait_requests(1)
         gateway.stop(timeout=8)
     held.set()
+    assert gateway.out.lines == ["0 DC downstream_local_disconnect"]
 
 
 def test_sigint_ends_it_too(serve, docs):
