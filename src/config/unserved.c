@@ -140,12 +140,6 @@ static struct pos tunnel(const void *object)
     return p->tunnel.given ? p->pos : nowhere;
 }
 
-static struct pos proxy_protocol(const void *object)
-{
-    const struct traffic_policy *p = object;
-    return p->proxy_protocol >= 0 ? p->pos : nowhere;
-}
-
 static struct pos outlier(const void *object)
 {
     const struct traffic_policy *p = object;
@@ -278,8 +272,6 @@ static const struct row {
     {IN_HTTP_ROUTE, IGNORED, header_operators, "an operator in a header's value (%VAR%)",
      "it is sent as written"},
     {IN_POLICY, REFUSED, tunnel, "tunnel", "requests for this host are answered 503"},
-    {IN_POLICY, REFUSED, proxy_protocol, "proxyProtocol",
-     "requests for this host are answered 503"},
     {IN_POLICY, IGNORED, outlier, "outlierDetection", "no endpoint is ejected"},
     {IN_POLICY, IGNORED, retry_budget, "retryBudget", "retries are not budgeted"},
     {IN_POLICY, IGNORED, consistent_hash, "consistentHash", "LEAST_REQUEST is used"},
@@ -356,7 +348,6 @@ static bool ask_policy(const struct traffic_policy *p, const struct metadata *me
         struct traffic_policy same = {.load_balancer = port->load_balancer,
                                       .connection_pool = port->connection_pool,
                                       .outlier_detection = port->outlier_detection,
-                                      .proxy_protocol = -1,
                                       .pos = port->pos};
         refused = ask(IN_POLICY, &same, meta, findings) || refused;
     }

@@ -25,6 +25,9 @@ struct downstream {
     struct addr *direct; // who has connected to us, where that is a proxy; NULL: the peer
     char peer_ip[46];
     uint8_t peer_ip_len;
+    // Connections to destinations that are told who this client is, and that serve nobody else
+    // (upstream/conn_pool). Before the connection ends: conn_pool_client_gone.
+    struct list_node own_upstreams;
     const struct tls_conn *tls; // NULL: in clear text
     // Of x-forwarded-client-cert, its maker's; empty: the client has shown no certificate.
     struct slice client_cert;

@@ -59,6 +59,7 @@ int h1_client_connect(struct worker *w, struct h1_client_pools *p, const struct 
     c->stream.ops = &h1_client_stream_ops;
     list_init(&c->pool_link);
     list_init(&c->worker_link);
+    list_init(&c->client_link);
     list_init(&c->ending_link);
     c->tcp = tcp_create(w, p->tcp, &client_tcp_events, c);
     if (!c->tcp) {
@@ -297,6 +298,16 @@ struct list_node *h1_client_worker_link(struct h1_client *c)
 struct h1_client *h1_client_of_worker_link(struct list_node *n)
 {
     return container_of(n, struct h1_client, worker_link);
+}
+
+struct list_node *h1_client_client_link(struct h1_client *c)
+{
+    return &c->client_link;
+}
+
+struct h1_client *h1_client_of_client_link(struct list_node *n)
+{
+    return container_of(n, struct h1_client, client_link);
 }
 
 struct timer *h1_client_idle_timer(struct h1_client *c)

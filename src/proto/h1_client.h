@@ -45,8 +45,10 @@ void h1_client_part(struct h1_client *c);                     // idle ones only,
 void h1_client_close_ending(struct h1_client_pools *p);       // drops what they still have to send
 struct list_node *h1_client_pool_link(struct h1_client *c);   // for its endpoint's idle list
 struct list_node *h1_client_worker_link(struct h1_client *c); // for the worker's
+struct list_node *h1_client_client_link(struct h1_client *c); // for downstream.own_upstreams
 struct h1_client *h1_client_of_link(struct list_node *n);
 struct h1_client *h1_client_of_worker_link(struct list_node *n);
+struct h1_client *h1_client_of_client_link(struct list_node *n);
 struct timer *h1_client_idle_timer(struct h1_client *c); // the pool's while connected and idle
 struct h1_client *h1_client_of_timer(struct timer *t);
 void *h1_client_owner(const struct h1_client *c);

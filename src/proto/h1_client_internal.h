@@ -22,7 +22,7 @@ struct h1_client {
     struct h1_client_pools *pools;
     const struct h1_client_events *events;
     void *owner;
-    struct list_node pool_link, worker_link, ending_link;
+    struct list_node pool_link, worker_link, client_link, ending_link;
     struct timer timer; // connect timeout, then idle timeout (the pool's)
     struct h1_headbuf headbuf;
     struct h1_message rs;

@@ -66,6 +66,7 @@ static void conn_gone(struct downstream *d)
         worker_count_n(w, snapshot_pins, (uint64_t)-1);
     }
     free((void *)(uintptr_t)d->client_cert.ptr);
+    conn_pool_client_gone(d);
     downstream_fini(d);
     list_remove(&d->link);
     worker_count_n(w, downstream_cx_active, (uint64_t)-1);
@@ -391,6 +392,7 @@ static struct proxy_conn *conn_create(struct proxy_listener *l, int fd)
     }
     *c = (struct proxy_conn){
         .d = {.worker = w, .tcp = t, .ops = &accept_ops, .on_closed = conn_gone}, .listener = l};
+    list_init(&c->d.own_upstreams);
     timer_init(&c->timer, on_timeout);
     downstream_learn_peer(&c->d, fd);
     list_insert_tail(&pw->all_conns, &c->d.link);

@@ -172,7 +172,7 @@ void proxy_try(struct exchange *x)
     }
     struct h1_client *conn;
     struct slice host = http_authority_host(x->request.authority);
-    enum err had = endpoint_acquire(e, host, px->fresh, &px->waiter, &conn);
+    enum err had = endpoint_acquire(e, x->conn, host, px->fresh, &px->waiter, &conn);
     if (had == MORE) {
         proxy_pause_client(x);
         return;

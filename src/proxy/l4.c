@@ -55,7 +55,7 @@ static bool try_next(struct flow *f)
     f->endpoint = e;
     f->tries++;
     struct dial dial;
-    if (endpoint_dial(e, (struct slice){NULL, 0}, &dial) != OK) {
+    if (endpoint_dial(e, &f->conn->d, (struct slice){NULL, 0}, &dial) != OK) {
         f->flags |= FLAG_CONNECT_FAILURE; // a credential of it is broken
         return false;
     }

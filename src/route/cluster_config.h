@@ -39,6 +39,7 @@ struct cluster_config {
     // tcp.maxConnections, http.http1MaxPendingRequests, http2MaxRequests, maxRetries; UINT32_MAX =
     // no limit
     uint32_t max_connections, max_pending_requests, max_requests, max_retries;
+    uint8_t proxy_protocol;        // proxyProtocol: its version, 0 = none
     enum client_tls_mode tls_mode; // tls.mode, default DISABLE
     struct tls_ctx *tls;   // borrowed; NULL with another mode: a credential is broken, so that
                            // there can be no connection

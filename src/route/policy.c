@@ -1,6 +1,6 @@
 // Istio's MergeTrafficPolicy (cluster_traffic_policy.go): a portLevelSettings entry replaces all of
-// its level's settings, what it leaves out goes back to the default; then the subset's settings
-// replace the rule's one by one. Control thread.
+// its level's settings but proxyProtocol, what it leaves out goes back to the default; then the
+// subset's settings replace the rule's one by one. Control thread.
 #include "route/policy.h"
 
 #define SECOND UINT64_C(1000000000)
@@ -11,6 +11,7 @@ struct merged {
     const struct load_balancer *lb;
     const struct connection_pool *pool;
     const struct client_tls *tls;
+    uint8_t proxy_protocol; // 0 = none
 };
 
 static const struct port_traffic_policy *of_port(const struct traffic_policy *t, uint32_t port)
@@ -26,8 +27,10 @@ static struct merged merge(struct merged m, const struct traffic_policy *t, uint
     if (!t)
         return m;
     const struct port_traffic_policy *p = of_port(t, port);
+    if (t->proxy_protocol >= 0) // not of those that a port replaces
+        m.proxy_protocol = (uint8_t)(t->proxy_protocol + 1);
     if (p)
-        return (struct merged){p->load_balancer, p->connection_pool, p->tls};
+        return (struct merged){p->load_balancer, p->connection_pool, p->tls, m.proxy_protocol};
     if (t->load_balancer)
         m.lb = t->load_balancer;
     if (t->connection_pool)
@@ -113,6 +116,7 @@ static uint64_t hash_settings(const struct cluster_config *c)
         c->max_pending_requests,
         c->max_requests,
         c->max_retries,
+        c->proxy_protocol,
         c->tls_mode,
         (uintptr_t)c->tls,
     };
@@ -127,6 +131,7 @@ void policy_apply(struct cluster_config *c, const struct compile_options *option
     c->connect_timeout_ns = CONNECT_TIMEOUT_NS;
     c->idle_timeout_ns = c->tcp_idle_timeout_ns = IDLE_TIMEOUT_NS;
     c->max_connections = c->max_pending_requests = c->max_requests = c->max_retries = UINT32_MAX;
+    c->proxy_protocol = m.proxy_protocol;
     if (m.pool)
         apply_pool(c, m.pool);
     if (m.tls)

@@ -5,6 +5,7 @@
 #include "upstream/cluster.h"
 #include "core/check.h"
 #include "core/map.h"
+#include "proto/downstream.h"
 #include "tls/ctx.h"
 #include "upstream/wrr.h"
 #include <stdlib.h>
@@ -230,6 +231,7 @@ void cluster_update(struct upstream_cluster *c, const struct cluster_config *cfg
     c->tcp_idle_timeout_ns = cfg->tcp_idle_timeout_ns;
     c->max_connection_duration_ns = cfg->max_connection_duration_ns;
     c->connect_timeout_ns = cfg->connect_timeout_ns;
+    c->proxy_protocol = (enum proxyproto_version)cfg->proxy_protocol;
     c->keepalive = (struct tcp_keepalive){cfg->keepalive, cfg->keepalive_idle_s,
                                           cfg->keepalive_interval_s, cfg->keepalive_probes};
     c->max_requests_per_connection = cfg->max_requests_per_connection;
@@ -268,11 +270,16 @@ static enum err set_tls(const struct upstream_cluster *c, struct slice host, str
     return OK;
 }
 
-enum err endpoint_dial(const struct endpoint *e, struct slice host, struct dial *out)
+enum err endpoint_dial(const struct endpoint *e, struct downstream *from, struct slice host,
+                       struct dial *out)
 {
     const struct upstream_cluster *c = e->cluster;
     out->to = &e->addr;
     out->keepalive = c->keepalive;
+    out->header_len = 0;
+    if (c->proxy_protocol)
+        out->header_len = (uint8_t)proxyproto_write(c->proxy_protocol, &from->peer,
+                                                    downstream_local(from), out->header);
     return set_tls(c, host, &out->tls);
 }
 

@@ -31,6 +31,7 @@ struct upstream_cluster {
     uint64_t idle_timeout_ns, connect_timeout_ns, tcp_idle_timeout_ns, max_connection_duration_ns;
     uint32_t max_requests_per_connection;
     struct tcp_keepalive keepalive;
+    enum proxyproto_version proxy_protocol;
     enum client_tls_mode tls_mode;
     struct tls_ctx *tls; // counted; may be NULL
     struct slice host, tls_name;
@@ -53,10 +54,12 @@ void cluster_retire(
 void cluster_hold(struct upstream_cluster *c); // its name and itself stay until cluster_put
 void cluster_put(struct upstream_cluster *c);
 
-// How it is connected to, for a request to that host (without port; a relay's is empty: then it is
-// the cluster's). ERR_NOT_FOUND: by TLS, and a credential of it is broken; ERR_INVALID: by TLS, and
-// no certificate can be for such a host. While it is not retired.
-enum err endpoint_dial(const struct endpoint *e, struct slice host, struct dial *out) must_use;
+// How it is connected to, for a request of that client (asked for where the destination is told who
+// it is) to that host (without port; a relay's is empty: then it is the cluster's). ERR_NOT_FOUND:
+// by TLS, and a credential of it is broken; ERR_INVALID: by TLS, and no certificate can be for such
+// a host. While it is not retired.
+enum err endpoint_dial(const struct endpoint *e, struct downstream *from, struct slice host,
+                       struct dial *out) must_use;
 
 // By the cluster's policy; one of `avoid`, endpoints tried already, is taken only if there is
 // no other. NULL when there is none.

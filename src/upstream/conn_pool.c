@@ -1,7 +1,9 @@
 // Idle connections and who waits for room. Invariants: a connection is in its endpoint's list and
-// in the worker's exactly while no exchange has it and one may; waiters <= closing + room, so that
-// each waiter has a connection whose end will wake it.
+// in the worker's exactly while no exchange has it and one may; one that tells who its client is,
+// is in that client's list from its beginning and idle only while it is there; waiters <= closing +
+// room, so that each waiter has a connection whose end will wake it.
 #include "upstream/conn_pool.h"
+#include "proto/downstream.h"
 #include "tls/ctx.h"
 #include "upstream/cluster.h"
 #include <errno.h>
@@ -110,7 +112,8 @@ static void on_idle(struct h1_client *h, void *owner)
     struct worker *w = c->pool->worker;
     bool worn =
         c->max_requests_per_connection && h1_client_requests(h) >= c->max_requests_per_connection;
-    if (e->retired || worn || w->stop || w->now_ns >= end_of_life(h, c)) {
+    bool orphan = c->proxy_protocol && !list_linked(h1_client_client_link(h));
+    if (e->retired || worn || orphan || w->stop || w->now_ns >= end_of_life(h, c)) {
         h1_client_part(h);
         return;
     }
@@ -128,6 +131,7 @@ static void on_closing(struct h1_client *h, void *owner)
 {
     struct endpoint *e = owner;
     unlink_idle(h);
+    list_remove(h1_client_client_link(h));
     e->cluster->pool->closing++;
 }
 
@@ -191,28 +195,62 @@ static enum err connect_new(struct endpoint *e, const struct dial *dial, struct 
 #define LOOKS 64u // at connections to other hosts, before one more is opened
 
 // The certificate was checked for one host: a request to another must not be sent there.
-static struct h1_client *find_idle(struct endpoint *e, const struct tls_target *tls)
+static bool serves_host(const struct h1_client *h, const struct tls_target *tls)
 {
     bool any = !tls->ctx || !tls_ctx_follows_host(tls->ctx);
+    return any || slice_eq_nocase(h1_client_tls_host(h), tls->host);
+}
+
+static struct h1_client *find_idle(struct endpoint *e, const struct tls_target *tls)
+{
     struct list_node *n = e->idle.next;
     for (uint32_t i = 0; n != &e->idle && i < LOOKS; i++, n = n->next) {
         struct h1_client *h = h1_client_of_link(n);
-        if (any || slice_eq_nocase(h1_client_tls_host(h), tls->host))
+        if (serves_host(h, tls))
             return h;
     }
     return NULL;
 }
 
-enum err endpoint_acquire(struct endpoint *e, struct slice host, bool fresh, struct conn_waiter *w,
-                          struct h1_client **out)
+static struct h1_client *find_own(const struct endpoint *e, struct downstream *from,
+                                  const struct tls_target *tls)
+{
+    struct list_node *n = from->own_upstreams.next;
+    for (uint32_t i = 0; n != &from->own_upstreams && i < LOOKS; i++, n = n->next) {
+        struct h1_client *h = h1_client_of_client_link(n);
+        if (h1_client_owner(h) == e && list_linked(h1_client_pool_link(h)) && serves_host(h, tls))
+            return h;
+    }
+    return NULL;
+}
+
+void conn_pool_client_gone(struct downstream *from)
+{
+    struct list_node *n;
+    while ((n = list_pop_head(&from->own_upstreams))) {
+        struct h1_client *h = h1_client_of_client_link(n);
+        if (list_linked(h1_client_pool_link(h)))
+            h1_client_part(h);
+    }
+}
+
+enum err endpoint_acquire(struct endpoint *e, struct downstream *from, struct slice host,
+                          bool fresh, struct conn_waiter *w, struct h1_client **out)
 {
     struct dial dial;
-    enum err had = endpoint_dial(e, host, &dial);
+    bool own = e->cluster->proxy_protocol != PROXYPROTO_NONE;
+    enum err had = endpoint_dial(e, from, host, &dial);
     if (had != OK)
         return had;
-    struct h1_client *h = fresh ? NULL : find_idle(e, &dial.tls);
-    if (!h)
-        return connect_new(e, &dial, w, out);
+    struct h1_client *h = NULL;
+    if (!fresh)
+        h = own ? find_own(e, from, &dial.tls) : find_idle(e, &dial.tls);
+    if (!h) {
+        had = connect_new(e, &dial, w, out);
+        if (had == OK && own)
+            list_insert_tail(&from->own_upstreams, h1_client_client_link(*out));
+        return had;
+    }
     unlink_idle(h);
     if (h1_client_connected(h))
         timer_cancel(&e->cluster->pool->worker->timers, h1_client_idle_timer(h));

@@ -4,6 +4,7 @@
 #pragma once
 #include "proto/h1_client.h"
 
+struct downstream;
 struct endpoint;
 
 struct conn_pool {
@@ -40,7 +41,11 @@ void conn_waiter_cancel(struct conn_pool *p, struct conn_waiter *w); // fine if 
 //   ERR_IO     there cannot be a connection to this address; errno
 //   ERR_NOT_FOUND, ERR_INVALID  see endpoint_dial
 // `host`: the request's, without port. Where TLS follows it, it is a connection to that host.
-enum err endpoint_acquire(struct endpoint *e, struct slice host, bool fresh, struct conn_waiter *w,
-                          struct h1_client **out) must_use;
+// `from`: whose request it is. Where the destination is told so (proxyProtocol), it is a connection
+// of that client.
+enum err endpoint_acquire(struct endpoint *e, struct downstream *from, struct slice host,
+                          bool fresh, struct conn_waiter *w, struct h1_client **out) must_use;
+// The client's connection ends, with all that is its own; no exchange of it is left.
+void conn_pool_client_gone(struct downstream *from);
 // Of one that goes out of the configuration.
 void endpoint_close_idle(struct endpoint *e);

@@ -1,4 +1,5 @@
-"""The PROXY protocol, versions 1 and 2, from proxies in front (--proxy-protocol)."""
+"""The PROXY protocol, versions 1 and 2: from proxies in front (--proxy-protocol), and towards
+destinations (proxyProtocol of a DestinationRule)."""
 import socket
 import ssl
 import struct
@@ -48,6 +49,10 @@ def relay(serve, backend, *extra, route=None, tls_mode=None, kind="tcp"):
     return serve(d.l4_gateway((31400, protocol, ["*"], tls_mode)),
                  d.l4_service(kind, route or {"route": [d.to()]}), *d.backend(backend.port), *extra,
                  numbers=[31400], args=[*OPTIONS, *LOG])
+
+
+def tls_server(certificate):
+    return tcp.server_tls((certificate.cert, certificate.key))
 
 
 def client_of(gateway):
@@ -291,3 +296,126 @@ def test_option_takes_addresses(value, tmp_path):
     run = sluice("run", "-f", tmp_path, "--proxy-protocol", value)
     assert run.returncode == 2
     assert "--proxy-protocol: " in run.stderr
+
+
+# ---- told to destinations
+
+
+class Bytes:
+    """A peer's bytes, of which none is taken too many."""
+
+    def __init__(self, peer):
+        self.exactly = peer.receive
+
+    def until(self, mark):
+        out = b""
+        while not out.endswith(mark):
+            out += self.exactly(1)
+        return out
+
+
+class Told:
+    """Of a connection's header: (source, destination) as texts, or None for an unknown client."""
+
+    def __init__(self, stream):
+        first = stream.exactly(1)
+        if first == b"P":
+            words = (first + stream.until(b"\r\n")).decode().split()
+            self.version, self.known = 1, words[1] != "UNKNOWN"
+            if self.known:
+                self.source, self.destination = (f"{words[2]}:{words[4]}", f"{words[3]}:{words[5]}")
+            return
+        head = first + stream.exactly(15)
+        assert head[:12] == SIGNATURE and head[12] == 0x21
+        body = stream.exactly(struct.unpack("!H", head[14:])[0])
+        self.version, self.known = 2, head[13] == 0x11
+        if self.known:
+            ports = struct.unpack("!HH", body[8:])
+            self.source = f"{socket.inet_ntoa(body[:4])}:{ports[0]}"
+            self.destination = f"{socket.inet_ntoa(body[4:8])}:{ports[1]}"
+
+
+def tells(upstream):
+    """The headers of an HTTP backend's connections, in their order."""
+    told = []
+    upstream.on_connect = lambda connection: told.append(Told(connection))
+    return told
+
+
+def policy(version, **fields):
+    return d.destination_rule("app", trafficPolicy={"proxyProtocol": {"version": version}, **fields})
+
+
+def own_address(client):
+    return "%s:%d" % client.socket.getsockname()
+
+
+@pytest.mark.parametrize("version", ["V1", "V2"])
+def test_http_destination_is_told(serve, upstream, version):
+    """Each client has connections of its own, which end with it."""
+    told = tells(upstream)
+    gateway = serve(d.gateway(), d.virtual_service(d.rule()), *d.backend(upstream.port),
+                    policy(version), workers=1)
+    with gateway.client() as one, gateway.client() as other:
+        numbers = [c.roundtrip().json()["connection"] for c in (one, other, one, other, one)]
+        assert numbers == [1, 2, 1, 2, 1]
+        assert [t.source for t in told] == [own_address(one), own_address(other)]
+        assert {t.destination for t in told} == {f"127.0.0.1:{gateway.port}"}
+        assert {t.version for t in told} == {int(version[1])}
+    for connection in upstream.wait_connections(2):
+        assert connection.ended.wait(5), "nobody else may use it"
+    gateway.wait_metric("upstream_cx_active", 0)
+
+
+def test_http_destination_is_told_in_front_of_tls(serve, tmp_path):
+    ca = Authority(tmp_path, "ca")
+    server = tls_server(ca.issue("good", ["DNS:a.test"]))
+    told = []
+
+    def handshake(peer):
+        told.append(Told(Bytes(peer)))
+        peer.socket = server.wrap_socket(peer.socket, server_side=True)
+        peer.socket.recv(65536)
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+        peer.socket.unwrap()
+    app = tcp.Backend(handshake)
+    try:
+        gateway = serve(d.gateway(), d.virtual_service(d.rule()), *d.backend(app.port),
+                        policy("V2", tls={"mode": "SIMPLE", "caCertificates": str(ca.cert)}))
+        with gateway.client() as client:
+            assert client.roundtrip().body == b"ok"
+            assert [t.source for t in told] == [own_address(client)]
+    finally:
+        app.close()
+
+
+@pytest.mark.parametrize("version", ["V1", "V2"])
+def test_relay_tells(serve, version):
+    told = []
+
+    def serve_one(peer):
+        told.append(Told(Bytes(peer)))
+        tcp.says("hello")(peer)
+    app = tcp.Backend(serve_one)
+    try:
+        gateway = relay(serve, app, policy(version))
+        with from_stranger(gateway.ports[31400]) as client:
+            assert tcp.ask(client) == b"hello world\n"
+            assert told[0].source == own_address(client)
+            assert told[0].destination == f"127.0.0.1:{gateway.ports[31400]}"
+    finally:
+        app.close()
+
+
+def test_client_is_passed_on_through_two(serve, upstream):
+    """What a proxy in front has said is what the destination is told."""
+    told = tells(upstream)
+    back = serve(d.gateway(), d.virtual_service(d.rule()), *d.backend(upstream.port),
+                 policy("V2"), args=OPTIONS)
+    front = serve(d.l4_gateway((31400, "TCP", ["*"], None)),
+                  d.l4_service("tcp", {"route": [d.to()]}), *d.backend(back.port), policy("V1"),
+                  numbers=[31400], args=OPTIONS)
+    with Client(front.ports[31400]) as client:
+        client.send(V1)
+        assert forwarded_for(client.roundtrip()) == CLIENT
+    assert (told[0].source, told[0].destination) == (f"{CLIENT}:56324", "198.51.100.2:443")

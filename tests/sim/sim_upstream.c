@@ -2,6 +2,7 @@
 // up for whom, who waits, and what becomes of a connection whose exchange has gone.
 #include "core/check.h"
 #include "core/log.h"
+#include "proto/downstream.h"
 #include "sim.h"
 #include "test.h"
 #include "upstream/cluster.h"
@@ -137,7 +138,8 @@ static void end(void)
 
 static enum err acquire(int cluster, struct h1_client **out)
 {
-    return endpoint_acquire(g.clusters[cluster]->endpoints[0], SLICE(""), false, &g.waiter, out);
+    return endpoint_acquire(g.clusters[cluster]->endpoints[0], NULL, SLICE(""), false, &g.waiter,
+                            out);
 }
 
 static bool ready_count(void *n)
@@ -228,12 +230,117 @@ TEST(upstream_two_that_wait_do_not_wait_for_the_same_connection)
     give_up(g.x[0]);
     EXPECT_EQ(acquire(1, &h), MORE);
     struct endpoint *e = g.clusters[1]->endpoints[0];
-    EXPECT_EQ(endpoint_acquire(e, SLICE(""), false, &second, &h), ERR_LIMIT);
+    EXPECT_EQ(endpoint_acquire(e, NULL, SLICE(""), false, &second, &h), ERR_LIMIT);
     give_up(g.x[1]);
-    EXPECT_EQ(endpoint_acquire(e, SLICE(""), false, &second, &h), MORE);
+    EXPECT_EQ(endpoint_acquire(e, NULL, SLICE(""), false, &second, &h), MORE);
     conn_waiter_cancel(&g.pool, &g.waiter); // its exchange has ended
     EXPECT(sim_run(&g.w, was_told, NULL, NS_PER_S));
     EXPECT(!list_linked(&second.link));
+    end();
+}
+
+// ---- connections that tell who the client is
+
+static void client_at(struct downstream *d, const char *address)
+{
+    *d = (struct downstream){.worker = &g.w};
+    list_init(&d->own_upstreams);
+    check(addr_parse_port(slice_of(address), &d->peer) == OK);
+    check(addr_parse_port(SLICE("10.0.0.1:80"), &d->local) == OK);
+}
+
+static void tell_clients(int cluster)
+{
+    cluster_retire(g.clusters[cluster]);
+    g.configs[cluster].proxy_protocol = PROXYPROTO_V1;
+    g.clusters[cluster] = cluster_create(&g.pool, &g.configs[cluster]);
+}
+
+static struct h1_client *take_for(struct downstream *from, struct exchange *x)
+{
+    struct h1_client *h = NULL;
+    uint32_t wanted = g.became_ready + 1;
+    struct endpoint *e = g.clusters[0]->endpoints[0];
+    check(endpoint_acquire(e, from, SLICE(""), false, &g.waiter, &h) == OK);
+    h1_client_attach(h, x);
+    if (!h1_client_connected(h))
+        check(sim_run(&g.w, ready_count, &wanted, NS_PER_S));
+    return h;
+}
+
+static bool none_is_left(void *arg)
+{
+    (void)arg;
+    return g.clusters[0]->connections == 0;
+}
+
+TEST(upstream_connections_that_tell_the_client_are_that_clients)
+{
+    struct downstream one, other;
+    begin();
+    tell_clients(0);
+    client_at(&one, "192.0.2.1:1");
+    client_at(&other, "192.0.2.1:2");
+    struct h1_client *first = take_for(&one, g.x[0]);
+    give_up(g.x[0]);
+    EXPECT(take_for(&other, g.x[1]) != first);
+    EXPECT(take_for(&one, g.x[0]) == first);
+    give_up(g.x[0]);
+    conn_pool_client_gone(&one);
+    EXPECT(!list_linked(h1_client_pool_link(first)));
+    EXPECT_EQ(g.clusters[0]->endpoints[0]->connections, 2); // one of them is closing
+    give_up(g.x[1]);
+    conn_pool_client_gone(&other);
+    EXPECT(sim_run(&g.w, none_is_left, NULL, NS_PER_S));
+    end();
+}
+
+TEST(upstream_connection_whose_client_has_gone_is_not_kept)
+{
+    struct downstream one;
+    struct h1_client *h;
+    begin();
+    tell_clients(0);
+    client_at(&one, "192.0.2.1:1");
+    struct endpoint *e = g.clusters[0]->endpoints[0];
+    EXPECT_EQ(endpoint_acquire(e, &one, SLICE(""), false, &g.waiter, &h), OK);
+    h1_client_attach(h, g.x[0]);
+    conn_pool_client_gone(&one);
+    give_up(g.x[0]); // it is connecting: another would be given to anyone
+    EXPECT(list_empty(&e->idle));
+    EXPECT(sim_run(&g.w, none_is_left, NULL, NS_PER_S));
+    end();
+}
+
+struct seen {
+    char bytes[200];
+    size_t len, wanted;
+};
+
+static bool has_come(void *arg)
+{
+    struct seen *s = arg;
+    ssize_t n = g.accepted_count
+                    ? sim_read(g.accepted[0], s->bytes + s->len, sizeof(s->bytes) - s->len)
+                    : 0;
+    s->len += n > 0 ? (size_t)n : 0;
+    return s->len >= s->wanted;
+}
+
+TEST(upstream_is_told_the_client_before_anything_else)
+{
+    static const char header[] = "PROXY TCP4 192.0.2.1 10.0.0.1 1 80\r\n";
+    struct downstream one;
+    begin();
+    tell_clients(0);
+    client_at(&one, "192.0.2.1:1");
+    take_for(&one, g.x[0]);
+    struct seen seen = {.wanted = sizeof(header) - 1};
+    EXPECT(sim_run(&g.w, has_come, &seen, NS_PER_S));
+    EXPECT_EQ(seen.len, seen.wanted);
+    EXPECT(memcmp(seen.bytes, header, seen.wanted) == 0);
+    give_up(g.x[0]);
+    conn_pool_client_gone(&one);
     end();
 }
 

@@ -47,7 +47,6 @@ static const struct row {
     {"an operator in a header's value (%VAR%)", "9:31 warning",
      HTTP("headers: {request: {set: {a: '%%%PROTOCOL%'}}}"), 0},
     {"tunnel", "6:18 error", POLICY("tunnel: {protocol: CONNECT, targetHost: a.com, targetPort: 1}"), RULE_REFUSED},
-    {"proxyProtocol", "6:18 error", POLICY("proxyProtocol: {version: V2}"), RULE_REFUSED},
     {"outlierDetection", "6:37 warning", POLICY("outlierDetection: {consecutive5xxErrors: 1}"), 0},
     {"retryBudget", "6:18 warning", POLICY("retryBudget: {percent: 20}"), 0},
     {"consistentHash", "6:50 warning", POLICY("loadBalancer: {consistentHash: {useSourceIp: true}}"), 0},

@@ -179,6 +179,35 @@ TEST(clusters_keepalive)
     compiled_fini(&c);
 }
 
+// A port's settings leave it as it is (Istio's MergeTrafficPolicy replaces four other fields).
+TEST(clusters_proxy_protocol)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  SERVICE RULE("  trafficPolicy:\n    proxyProtocol: {version: V2}\n"
+                               "    portLevelSettings:\n    - port: {number: 81}\n"
+                               "      loadBalancer: {simple: ROUND_ROBIN}\n"
+                               "  subsets:\n  - name: one\n    labels: {v: a}\n"
+                               "    trafficPolicy: {proxyProtocol: {}}\n"
+                               "  - name: same\n    labels: {v: a}\n"
+                               "    trafficPolicy: {loadBalancer: {simple: RANDOM}}\n"),
+                  NULL);
+    const struct cluster_config *top = compiled_cluster(&c, "outbound|80||" WEB);
+    const struct cluster_config *port = compiled_cluster(&c, "outbound|81||" WEB);
+    const struct cluster_config *one = compiled_cluster(&c, "outbound|80|one|" WEB);
+    const struct cluster_config *same = compiled_cluster(&c, "outbound|80|same|" WEB);
+    REQUIRE(top && port && one && same);
+    EXPECT_EQ(top->proxy_protocol, 2);
+    EXPECT_EQ(port->proxy_protocol, 2);
+    EXPECT_EQ(one->proxy_protocol, 1);
+    EXPECT_EQ(same->proxy_protocol, 2);
+    EXPECT(top->settings_hash != one->settings_hash);
+    compiled_fini(&c);
+    compiled_init(&c, SERVICE, NULL);
+    EXPECT_EQ(compiled_cluster(&c, "outbound|80||" WEB)->proxy_protocol, 0);
+    compiled_fini(&c);
+}
+
 TEST(clusters_policy_precedence)
 {
     struct compiled c;
@@ -284,10 +313,11 @@ TEST(clusters_of_a_refused_rule_have_no_endpoints)
 {
     struct compiled c;
     compiled_init(&c,
-                  SERVICE PODS RULE("  trafficPolicy: {proxyProtocol: {version: V2}}\n"
+                  SERVICE PODS RULE("  trafficPolicy: {tunnel: {protocol: CONNECT, "
+                                    "targetHost: a.com, targetPort: 1}}\n"
                                     "  subsets: [{name: a, labels: {version: v1}}]\n"),
                   NULL);
-    EXPECT(compiled_has_finding(&c, "proxyProtocol is not served by this version"));
+    EXPECT(compiled_has_finding(&c, "tunnel is not served by this version"));
     EXPECT_STR(compiled_endpoints(&c, "outbound|80||" WEB), "");
     EXPECT_STR(compiled_endpoints(&c, "outbound|80|a|" WEB), "");
     compiled_fini(&c);

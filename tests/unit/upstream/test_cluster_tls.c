@@ -36,7 +36,7 @@ static enum err ask(enum client_tls_mode mode, struct tls_ctx *with, const char 
     if (asked)
         cluster_retire(asked);
     asked = cluster_create(&pool, &cfg);
-    enum err e = endpoint_dial(asked->endpoints[0], slice_of(host), &dial);
+    enum err e = endpoint_dial(asked->endpoints[0], NULL, slice_of(host), &dial);
     EXPECT(dial.to == &asked->endpoints[0]->addr);
     *out = dial.tls;
     return e;
