@@ -5,7 +5,8 @@
 // in, so that replacing it by rename is seen. Where a component of a path is a symbolic link, the
 // folder that holds the link is watched as well. When something has come or gone the watches are
 // laid anew *before* the documents are read: what happens meanwhile is reported again, nothing is
-// missed. A document that is being written (truncated, and not closed yet) is waited for.
+// missed. A document that is being written (truncated, and not closed yet) is waited for; one that
+// is held open counts as whole when nobody has written to it for a while.
 // Where a path leads through what does not exist, its appearance is watched for.
 #include "admin/watch.h"
 #include "config/folder.h"
@@ -22,7 +23,6 @@
 #include <unistd.h>
 
 #define INTERESTS_MAX 65536
-#define DEPTH_MAX 32
 #define LINKS_MAX 40 // as the kernel's limit on symbolic links in a path
 #define WRITTEN_MAX 64
 #define EVENTS                                                                          \
@@ -35,9 +35,10 @@ struct interest { // what in a watched folder concerns us
     char *name; // one entry of the folder; NULL = every document in it
 };
 
-struct written { // a document that was opened for writing and not closed yet
+struct written { // a document that was written to and not closed yet
     int wd;
     uint64_t name_hash;
+    uint64_t first_ms, last_ms; // of the writes since it was last whole
 };
 
 struct watch {
@@ -76,14 +77,6 @@ static void add_interest(struct watch *w, const char *folder, const char *name)
     struct interest *i = &w->interests[w->interest_count++];
     *i = (struct interest){wd, strdup(folder), name ? strdup(name) : NULL};
     check(i->path);
-}
-
-static bool is_document(const char *name)
-{
-    struct slice s = slice_of(name);
-    return name[0] != '.' && (slice_has_suffix_nocase(s, SLICE(".yaml")) ||
-                              slice_has_suffix_nocase(s, SLICE(".yml")) ||
-                              slice_has_suffix_nocase(s, SLICE(".json")));
 }
 
 static bool is_folder(const char *path)
@@ -144,11 +137,11 @@ static void watch_child(struct watch *w, const char *path, const struct dirent *
     char child[PATH_MAX];
     bool may_be_folder = e->d_type == DT_DIR || e->d_type == DT_LNK || e->d_type == DT_UNKNOWN;
     int n = snprintf(child, sizeof(child), "%s/%s", path, e->d_name);
-    if (e->d_name[0] == '.' || !may_be_folder || n < 0 || (size_t)n >= sizeof(child))
+    if (folder_is_hidden(e->d_name) || !may_be_folder || n < 0 || (size_t)n >= sizeof(child))
         return;
     if (is_folder(child))
         watch_folder(w, child, up, depth + 1);
-    if (e->d_type == DT_LNK && (is_document(e->d_name) || is_folder(child)))
+    if (e->d_type == DT_LNK && (folder_is_document(e->d_name) || is_folder(child)))
         watch_way(w, child);
 }
 
@@ -156,10 +149,10 @@ static void watch_folder(struct watch *w, const char *path, const struct folder_
 {
     struct folder_way way;
     struct stat st;
-    if (stat(path, &st) != 0 || !folder_way_enter(&way, up, &st))
+    if (depth > FOLDER_DEPTH_MAX || stat(path, &st) != 0 || !folder_way_enter(&way, up, &st))
         return;
     add_interest(w, path, NULL);
-    DIR *d = depth < DEPTH_MAX ? opendir(path) : NULL;
+    DIR *d = opendir(path);
     if (!d)
         return;
     for (struct dirent *e; (e = readdir(d));)
@@ -226,9 +219,9 @@ static bool created_whole(const struct interest *i, const struct inotify_event *
 // from a file by having no ending). Hidden names are nobody's business.
 static bool concerns_folder(const struct inotify_event *e)
 {
-    if (e->name[0] == '.')
+    if (folder_is_hidden(e->name))
         return false;
-    return is_document(e->name) || (e->mask & IN_ISDIR) ||
+    return folder_is_document(e->name) || (e->mask & IN_ISDIR) ||
            (!(e->mask & IN_CLOSE_WRITE) && !strchr(e->name, '.'));
 }
 
@@ -253,27 +246,38 @@ static bool any_concern(const struct watch *w, const struct inotify_event *e)
     return false;
 }
 
-static void forget_written(struct watch *w, const struct written *f)
+void watch_mark(struct watch *w, uint64_t now_ms)
+{
+    w->last_ms = now_ms;
+    w->first_ms = w->first_ms ? w->first_ms : now_ms;
+}
+
+static struct written *find_written(struct watch *w, int wd, uint64_t name_hash)
 {
     for (uint32_t i = 0; i < w->written_count; i++)
-        if (w->written[i].wd == f->wd && w->written[i].name_hash == f->name_hash)
-            w->written[i--] = w->written[--w->written_count];
+        if (w->written[i].wd == wd && w->written[i].name_hash == name_hash)
+            return &w->written[i];
+    return NULL;
 }
 
 // IN_MODIFY (a truncation too) begins a write, which is complete when the file is closed.
 static void note(struct watch *w, const struct inotify_event *e, uint64_t now_ms)
 {
-    struct written f = {e->wd, e->len ? slice_hash(slice_of(e->name)) : 0};
+    uint64_t hash = e->len ? slice_hash(slice_of(e->name)) : 0;
+    struct written *f = find_written(w, e->wd, hash);
     w->signs++;
-    forget_written(w, &f);
-    if (e->mask & IN_MODIFY) {
-        if (w->written_count < WRITTEN_MAX)
-            w->written[w->written_count++] = f;
+    if ((e->mask & IN_MODIFY) && (f || w->written_count < WRITTEN_MAX)) {
+        if (!f) {
+            f = &w->written[w->written_count++];
+            *f = (struct written){e->wd, hash, now_ms, now_ms};
+        }
+        f->last_ms = now_ms;
         return;
     }
-    w->relay |= !(e->mask & IN_CLOSE_WRITE);
-    w->last_ms = now_ms;
-    w->first_ms = w->first_ms ? w->first_ms : now_ms;
+    if (f)
+        *f = w->written[--w->written_count];
+    w->relay |= !(e->mask & (IN_CLOSE_WRITE | IN_MODIFY));
+    watch_mark(w, now_ms);
 }
 
 static void take_events(struct watch *w, uint64_t now_ms)
@@ -317,15 +321,15 @@ static uint64_t sign(const char *path, const struct folder_way *up, int depth)
         return 0;
     if (!S_ISDIR(st.st_mode))
         return sign_file(1, &st, path);
-    DIR *d = depth < DEPTH_MAX && folder_way_enter(&way, up, &st) ? opendir(path) : NULL;
+    DIR *d = depth <= FOLDER_DEPTH_MAX && folder_way_enter(&way, up, &st) ? opendir(path) : NULL;
     uint64_t sum = 0;
     if (!d)
         return 0;
     for (struct dirent *e; (e = readdir(d));) {
         char child[PATH_MAX];
         int n = snprintf(child, sizeof(child), "%s/%s", path, e->d_name);
-        if (e->d_name[0] != '.' && n > 0 && (size_t)n < sizeof(child) &&
-            (is_document(e->d_name) || is_folder(child)))
+        if (!folder_is_hidden(e->d_name) && n > 0 && (size_t)n < sizeof(child) &&
+            (folder_is_document(e->d_name) || is_folder(child)))
             sum += sign(child, &way, depth + 1);
     }
     closedir(d);
@@ -407,19 +411,47 @@ void watch_step(struct watch *w, uint64_t now_ms)
         look(w, now_ms);
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+// When a document that is kept open counts as whole.
+static uint64_t whole_at(const struct written *f)
+{
+    return earlier(f->last_ms + WATCH_OPEN_QUIET_MS, f->first_ms + WATCH_OPEN_MAX_MS);
+}
+
+// When something is to be read; UINT64_MAX where nothing has changed.
 static uint64_t settled_at(const struct watch *w)
 {
+    uint64_t first = UINT64_MAX, last = 0; // of the documents that are being written
+    for (uint32_t i = 0; i < w->written_count; i++) {
+        uint64_t at = whole_at(&w->written[i]);
+        first = earlier(first, at);
+        last = at > last ? at : last;
+    }
+    if (!w->first_ms)
+        return first;
     uint64_t quiet = w->last_ms + WATCH_SETTLE_MS, latest = w->first_ms + WATCH_SETTLE_MAX_MS;
-    if (w->written_count > 0) // its close is reported; this is for a file that is kept open
-        return latest + WATCH_WRITE_MAX_MS;
-    return quiet < latest ? quiet : latest;
+    if (w->written_count == 0)
+        return earlier(quiet, latest);
+    return earlier(last > quiet ? last : quiet, latest + WATCH_WRITE_MAX_MS);
+}
+
+static void forget_whole(struct watch *w, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < w->written_count; i++)
+        if (whole_at(&w->written[i]) <= now_ms)
+            w->written[i--] = w->written[--w->written_count];
 }
 
 bool watch_changed(struct watch *w, uint64_t now_ms)
 {
-    if (!w->first_ms || now_ms < settled_at(w))
+    if (now_ms < settled_at(w))
         return false;
     w->first_ms = w->last_ms = 0;
+    forget_whole(w, now_ms);
     if (w->fd >= 0 && w->relay) {
         w->relay = false;
         w->written_count = 0;
@@ -464,15 +496,10 @@ bool watch_follow(struct watch *w, const char *const *paths, uint32_t count)
     return true;
 }
 
-void watch_mark(struct watch *w, uint64_t now_ms)
-{
-    w->last_ms = now_ms;
-    w->first_ms = w->first_ms ? w->first_ms : now_ms;
-}
-
 bool watch_disturbed(struct watch *w, uint64_t now_ms)
 {
     watch_step(w, now_ms);
+    forget_whole(w, now_ms);
     if (w->signs == w->signs_read && w->written_count == 0)
         return false;
     watch_mark(w, now_ms);
@@ -481,9 +508,9 @@ bool watch_disturbed(struct watch *w, uint64_t now_ms)
 
 int watch_wait_ms(const struct watch *w, uint64_t now_ms, int limit_ms)
 {
-    uint64_t at = w->first_ms ? settled_at(w)
-                  : w->fd < 0 ? w->next_poll_ms
-                              : now_ms + (uint64_t)limit_ms;
+    uint64_t at = settled_at(w);
+    if (at == UINT64_MAX)
+        at = w->fd < 0 ? w->next_poll_ms : now_ms + (uint64_t)limit_ms;
     uint64_t left = at > now_ms ? at - now_ms : 0;
     return left < (uint64_t)limit_ms ? (int)left : limit_ms;
 }

@@ -11,6 +11,8 @@ struct watch;
 #define WATCH_SETTLE_MS 100     // quiet for so long before a change counts
 #define WATCH_SETTLE_MAX_MS 500 // but not later than this after the first sign of it
 #define WATCH_WRITE_MAX_MS 500  // and this much later still while a document is being written
+#define WATCH_OPEN_QUIET_MS 600 // a document that is written and not closed: no write for so long
+#define WATCH_OPEN_MAX_MS 5000  // and no longer than this where the writes do not end
 #define WATCH_POLL_MS 1000
 
 // inputs are borrowed. poll_only: as if inotify could not be had (tests).

@@ -15,8 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MOST_FOLDER_DEPTH 16u
-
 _Static_assert(YAML_MAX_FILE_BYTES == (size_t)64 << 20, "as too_large says");
 static const char too_large[] = "the file is larger than 64 MiB, the most that is read";
 
@@ -126,21 +124,9 @@ static void read_file(struct loading *l, const char *path, const char *ns)
         close(fd);
 }
 
-static bool is_document_name(const char *name)
-{
-    static const char *const ends[] = {".yaml", ".yml", ".json"};
-    size_t len = strlen(name);
-    for (uint32_t i = 0; i < COUNT_OF(ends); i++)
-        if (len > strlen(ends[i]) && strcmp(name + len - strlen(ends[i]), ends[i]) == 0)
-            return true;
-    return false;
-}
-
-// Hidden entries are passed over: editors' files, .git, and the `..data` of mounted ConfigMaps,
-// whose visible links lead to the same files.
 static int is_visible(const struct dirent *d)
 {
-    return d->d_name[0] != '.';
+    return !folder_is_hidden(d->d_name);
 }
 
 struct walk {
@@ -159,15 +145,15 @@ static void read_entry(struct loading *l, const char *folder, const char *name, 
     bool slash = len && folder[len - 1] == '/';
     const char *path = arena_printf(&l->model->arena, "%s%s%s", folder, slash ? "" : "/", name);
     if (stat(path, &st) != 0) {
-        if (is_document_name(name))
+        if (folder_is_document(name))
             complain(l, path, strerror(errno));
         return;
     }
     if (S_ISDIR(st.st_mode))
         read_folder(l, path, ns, &st, in);
-    else if (is_document_name(name) && S_ISREG(st.st_mode))
+    else if (folder_is_document(name) && S_ISREG(st.st_mode))
         read_file(l, path, ns);
-    else if (is_document_name(name)) // reading a pipe would wait for its writer
+    else if (folder_is_document(name)) // reading a pipe would wait for its writer
         complain(l, path, "this is not a file");
 }
 
@@ -185,7 +171,7 @@ static void read_folder(struct loading *l, const char *path, const char *ns, con
         complain(l, path, "the link leads back to a folder that it is in");
         return;
     }
-    if (here.depth > MOST_FOLDER_DEPTH) {
+    if (here.depth > FOLDER_DEPTH_MAX) {
         complain(l, path, "folders are nested too deeply");
         return;
     }

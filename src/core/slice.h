@@ -33,6 +33,11 @@ static inline bool slice_has_prefix(struct slice s, struct slice prefix)
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
 }
 
+static inline bool slice_has_suffix(struct slice s, struct slice suffix)
+{
+    return s.len >= suffix.len && slice_eq(slice_from(s, s.len - suffix.len), suffix);
+}
+
 // ASCII case-insensitive; locale never matters.
 bool slice_eq_nocase(struct slice a, struct slice b);
 bool slice_has_prefix_nocase(struct slice s, struct slice prefix);

@@ -1,4 +1,5 @@
 #include "admin/watch.h"
+#include "config/folder.h"
 #include "core/clock.h"
 #include "test.h"
 #include <poll.h>
@@ -232,6 +233,116 @@ TEST(watch_waits_for_a_document_that_is_being_written)
     EXPECT(watch_changed(w, 3000 + WATCH_SETTLE_MAX_MS + WATCH_WRITE_MAX_MS));
     fclose(f);
     watch_destroy(w);
+    clean();
+}
+
+static void write_on(FILE *f)
+{
+    fputs("more\n", f);
+    fflush(f);
+}
+
+TEST(watch_takes_a_document_that_is_held_open_when_its_writer_pauses)
+{
+    REQUIRE(fresh());
+    struct load_input in = {"default", root};
+    put("a.yaml", "a");
+    struct watch *w = watch_create(&in, 1, false);
+    FILE *f = fopen(at("a.yaml"), "r+");
+    REQUIRE(f);
+    write_on(f);
+    watch_step(w, 1000);
+    EXPECT_EQ(watch_wait_ms(w, 1000, 5000), WATCH_OPEN_QUIET_MS);
+    write_on(f); // a write soon after belongs to the same change
+    watch_step(w, 1300);
+    EXPECT(!watch_changed(w, 1300 + WATCH_OPEN_QUIET_MS - 1));
+    EXPECT(watch_changed(w, 1300 + WATCH_OPEN_QUIET_MS));
+    watch_begin_read(w);
+    EXPECT(!watch_disturbed(w, 2000)); // what was read is whole
+    EXPECT(!watch_changed(w, 9000));
+    write_on(f); // the next change of the same writer
+    watch_step(w, 9000);
+    EXPECT(watch_changed(w, 9000 + WATCH_OPEN_QUIET_MS));
+    fclose(f);
+    watch_destroy(w);
+    clean();
+}
+
+TEST(watch_waits_for_a_writer_that_does_not_pause_but_not_for_ever)
+{
+    REQUIRE(fresh());
+    struct load_input in = {"default", root};
+    put("a.yaml", "a");
+    struct watch *w = watch_create(&in, 1, false);
+    FILE *f = fopen(at("a.yaml"), "r+");
+    REQUIRE(f);
+    uint64_t t = 1000;
+    for (; t < 1000 + WATCH_OPEN_MAX_MS; t += WATCH_OPEN_QUIET_MS / 2) {
+        write_on(f);
+        watch_step(w, t);
+        EXPECT(!watch_changed(w, t));
+    }
+    EXPECT(watch_changed(w, t));
+    fclose(f);
+    watch_destroy(w);
+    clean();
+}
+
+static bool is_loaded(const char *path)
+{
+    struct load_input in = {"default", path};
+    struct findings findings;
+    struct model *m = NULL;
+    findings_init(&findings);
+    bool loaded = load_documents(&in, 1, NULL, &m, &findings) == OK && m->gateways;
+    model_destroy(m);
+    findings_fini(&findings);
+    return loaded;
+}
+
+static const char gateway[] =
+    "{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: g}, spec: {servers: "
+    "[{hosts: ['*'], port: {number: 80, name: http, protocol: HTTP}}]}}";
+
+TEST(watch_and_load_agree_on_what_a_document_is)
+{
+    static const struct {
+        const char *name;
+        bool is_document;
+    } names[] = {{"a.yaml", true}, {"b.yml", true},   {"c.json", true},   {"d.YAML", false},
+                 {"e.Yml", false}, {"f.JSON", false}, {".g.yaml", false}, {"h.yaml~", false}};
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        REQUIRE(fresh());
+        struct load_input in = {"default", root};
+        struct watch *w = watch_create(&in, 1, false);
+        put(names[i].name, gateway);
+        watch_step(w, 1000);
+        EXPECT_EQ(watch_changed(w, 9000), names[i].is_document);
+        EXPECT_EQ(is_loaded(root), names[i].is_document);
+        watch_destroy(w);
+        clean();
+    }
+}
+
+TEST(watch_and_load_agree_on_how_deep_folders_may_be)
+{
+    REQUIRE(fresh());
+    char folder[256] = "d", file[272];
+    for (int depth = 1; depth <= FOLDER_DEPTH_MAX + 1; depth++) {
+        REQUIRE(mkdir(at(folder), 0755) == 0);
+        if (depth >= FOLDER_DEPTH_MAX) {
+            struct load_input in = {"default", root};
+            struct watch *w = watch_create(&in, 1, false);
+            snprintf(file, sizeof(file), "%s/a.yaml", folder);
+            put(file, gateway);
+            watch_step(w, 1000);
+            EXPECT_EQ(watch_changed(w, 9000), depth == FOLDER_DEPTH_MAX);
+            EXPECT_EQ(is_loaded(root), depth == FOLDER_DEPTH_MAX);
+            watch_destroy(w);
+            REQUIRE(unlink(at(file)) == 0);
+        }
+        snprintf(folder + strlen(folder), sizeof(folder) - strlen(folder), "/d");
+    }
     clean();
 }
 
