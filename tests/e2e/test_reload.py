@@ -60,6 +60,16 @@ def test_a_file_that_is_replaced(site):
         becomes(site, text)
 
 
+def test_a_file_that_is_written_in_place_and_held_open(site):
+    with open(site.file, "r+") as held:
+        for text in ("two", "three"):
+            held.seek(0)
+            held.truncate()
+            held.write(site.original.replace("one", text))
+            held.flush()
+            becomes(site, text)
+
+
 def test_a_link_that_is_switched(serve, tmp_path, upstream):
     """As a mounted ConfigMap changes: files are links through `..data`, a link to a folder."""
     ports = serve.ports(80)
