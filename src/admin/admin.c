@@ -149,18 +149,25 @@ static void handle(void *arg, const struct http_request *rq, struct http_reply *
 
 // ---- life
 
+static void cannot_listen(const char *flag, const struct addr *addr, int error,
+                          struct findings *findings)
+{
+    char text[LISTENER_EXPLAIN_MAX], elsewhere[64];
+    struct pos nowhere = {NULL, 0, 0};
+    snprintf(elsewhere, sizeof(elsewhere), "choose another with %s", flag);
+    listener_explain(addr, error, elsewhere, text);
+    finding_add(findings, SEVERITY_ERROR, NULL, nowhere, NULL, "cannot listen on %s", text);
+}
+
 static enum err listen_on(struct admin *a, enum site site, const char *name, const char *flag,
-                          const struct addr *addr)
+                          const struct addr *addr, struct findings *findings)
 {
     char text[ADDR_TEXT_MAX];
     struct addr bound;
     if (addr->len == 0)
         return OK;
     if (http_server_listen(a->server, site, addr, &bound) != OK) {
-        size_t n = addr_format(addr, text, sizeof(text), true);
-        log_error("cannot_listen",
-                  "name=%s addr=%.*s reason=\"%s\" hint=\"choose another with %s\"", name, (int)n,
-                  text, listener_explain(errno), flag);
+        cannot_listen(flag, addr, errno, findings);
         return ERR_IO;
     }
     size_t n = addr_format(&bound, text, sizeof(text), true);
@@ -171,7 +178,8 @@ static enum err listen_on(struct admin *a, enum site site, const char *name, con
     return OK;
 }
 
-uint32_t admin_create(struct runtime *rt, const struct admin_config *cfg, struct admin **out)
+uint32_t admin_create(struct runtime *rt, const struct admin_config *cfg, struct findings *findings,
+                      struct admin **out)
 {
     struct admin *a = calloc(1, sizeof(*a));
     check(a);
@@ -179,9 +187,10 @@ uint32_t admin_create(struct runtime *rt, const struct admin_config *cfg, struct
     a->access_log = cfg->access_log;
     a->server = http_server_create(&(struct http_server_config){.handle = handle, .arg = a});
     // Each is tried, so that all that cannot be had are told in one go.
-    uint32_t failed = listen_on(a, SITE_ADMIN, "admin", "--admin", &cfg->admin) != OK;
-    failed += listen_on(a, SITE_STATUS, "status", "--status-port", &cfg->status) != OK;
-    failed += listen_on(a, SITE_METRICS, "metrics", "--metrics-port", &cfg->metrics) != OK;
+    uint32_t failed = listen_on(a, SITE_ADMIN, "admin", "--admin", &cfg->admin, findings) != OK;
+    failed += listen_on(a, SITE_STATUS, "status", "--status-port", &cfg->status, findings) != OK;
+    failed +=
+        listen_on(a, SITE_METRICS, "metrics", "--metrics-port", &cfg->metrics, findings) != OK;
     if (failed) {
         admin_destroy(a);
         a = NULL;

@@ -19,8 +19,8 @@ struct admin_config {
 };
 
 // Binds the sockets (port 0 = any; the port bound is logged: event=listening name=admin addr=…).
-// Returns how many of them cannot be had, each logged; 0 is success, *out is NULL otherwise.
-uint32_t admin_create(struct runtime *rt, const struct admin_config *cfg,
+// Returns how many of them cannot be had, each a finding; 0 is success, *out is NULL otherwise.
+uint32_t admin_create(struct runtime *rt, const struct admin_config *cfg, struct findings *findings,
                       struct admin **out) must_use;
 void admin_destroy(struct admin *a);
 // Serves what is ready within timeout_ms, then returns: the control thread's poll step. extra_fds

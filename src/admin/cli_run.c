@@ -22,7 +22,6 @@ struct run {
     struct watch *watch;
     uint32_t workers;
     int signal_fd;
-    uint32_t unreachable;      // ports of its own that cannot be had
     uint32_t errors, warnings; // found by the first load
 };
 
@@ -95,26 +94,22 @@ static bool start_workers(struct run *r)
     return runtime_start(r->runtime, &cfg) == OK;
 }
 
-static bool load_first(struct run *r)
+// The admin side, then the documents: what either lacks is told together.
+static bool start_serving(struct run *r)
 {
+    struct admin_config cfg = {r->o->admin, r->o->status, r->o->metrics, r->access_log};
     struct findings findings;
     findings_init(&findings);
+    uint32_t unreachable = admin_create(r->runtime, &cfg, &findings, &r->admin);
     enum err e = runtime_load(r->runtime, &findings);
     findings_print(&findings, stderr);
-    uint32_t reasons = r->unreachable + (e != OK ? findings.errors : 0);
+    uint32_t reasons = e != OK ? findings.errors : unreachable;
     if (reasons)
         fprintf(stderr, "sluice: not started: %u error%s\n", reasons, reasons == 1 ? "" : "s");
     r->errors = findings.errors;
     r->warnings = findings.warnings;
     findings_fini(&findings);
-    return e == OK;
-}
-
-static bool start_admin(struct run *r)
-{
-    struct admin_config cfg = {r->o->admin, r->o->status, r->o->metrics, r->access_log};
-    r->unreachable = admin_create(r->runtime, &cfg, &r->admin);
-    return r->unreachable == 0;
+    return reasons == 0;
 }
 
 static int serve(struct run *r)
@@ -142,8 +137,7 @@ int cli_run(const struct cli_options *o)
     r.watch = watch_create(o->inputs, o->input_count, false);
     if (machine_is_fit(&r) && take_over_signals(&r) && open_access_log(&r)) {
         if (start_workers(&r)) {
-            bool reachable = start_admin(&r); // what it lacks is told together with the rest
-            if (load_first(&r) && reachable)
+            if (start_serving(&r))
                 status = serve(&r);
         }
         admin_destroy(r.admin);

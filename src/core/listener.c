@@ -11,6 +11,7 @@
 #include "core/worker.h"
 #include <errno.h>
 #include <linux/filter.h>
+#include <stdio.h>
 #include <string.h>
 
 #define RETRY_NS (10 * NS_PER_MS)
@@ -65,23 +66,34 @@ int listener_probe(const struct addr *addr)
     return rc;
 }
 
-const char *listener_explain(int error)
+static const struct explanation {
+    int error;
+    bool elsewhere; // another port is a way out as well
+    const char *wrong, *remedy;
+} explanations[] = {
+    {EACCES, true,
+     "the port is privileged (below net.ipv4.ip_unprivileged_port_start, 1024 as a rule) and this "
+     "process may not bind it",
+     "grant CAP_NET_BIND_SERVICE (AmbientCapabilities= in the systemd unit)"},
+    {EADDRINUSE, true, "another process has the port", "end it (ss -ltnp names it)"},
+    {EADDRNOTAVAIL, false, "this machine has no such address",
+     "name one that it has (ip address shows them)"},
+    {EMFILE, false, "too few open files are allowed",
+     "allow more (ulimit -n, LimitNOFILE= in the systemd unit)"},
+};
+
+void listener_explain(const struct addr *addr, int error, const char *elsewhere,
+                      char out[LISTENER_EXPLAIN_MAX])
 {
-    switch (error) {
-    case EACCES:
-        return "the port is privileged (below net.ipv4.ip_unprivileged_port_start, 1024 as a rule) "
-               "and this process may not bind it: grant CAP_NET_BIND_SERVICE "
-               "(AmbientCapabilities= in the systemd unit), or map the port with the gateway "
-               "Service's targetPort";
-    case EADDRINUSE:
-        return "another process has the port (ss -ltnp names it)";
-    case EADDRNOTAVAIL:
-        return "this machine has no such address";
-    case EMFILE:
-        return "too few open files are allowed (ulimit -n, LimitNOFILE= in the systemd unit)";
-    default:
-        return strerror(error);
-    }
+    char text[ADDR_TEXT_MAX];
+    size_t n = addr_format(addr, text, sizeof(text), true);
+    const struct explanation *e = NULL;
+    for (size_t i = 0; i < sizeof(explanations) / sizeof(explanations[0]); i++)
+        if (explanations[i].error == error && addr->sa.sa_family != AF_UNIX)
+            e = &explanations[i];
+    snprintf(out, LISTENER_EXPLAIN_MAX, "%.*s: %s: %s%s%s", (int)n, text,
+             e ? e->wrong : strerror(error), e ? e->remedy : "", e && e->elsewhere ? ", or " : "",
+             !e || e->elsewhere ? elsewhere : "");
 }
 
 static void accept_arm(struct listener *l)

@@ -30,8 +30,11 @@ int listener_open(const struct addr *addr, int backlog);
 // Whether somebody listens there already, also one who would share the port (SO_REUSEPORT): a
 // second gateway of this user, which listener_open would not notice. 0, or -errno. Any thread.
 int listener_probe(const struct addr *addr);
-// What that error means and what to do about it: a phrase to follow "cannot listen on …: ".
-const char *listener_explain(int error);
+#define LISTENER_EXPLAIN_MAX 512
+// "ADDRESS: what is wrong: what to do about it", to follow "cannot listen on ". `elsewhere` says
+// how another port is chosen: "choose another with --admin". error is an errno.
+void listener_explain(const struct addr *addr, int error, const char *elsewhere,
+                      char out[LISTENER_EXPLAIN_MAX]);
 void listener_start(struct listener *l, struct worker *w, int fd);
 void listener_pause(struct listener *l);
 void listener_resume(struct listener *l);

@@ -202,11 +202,26 @@ static void drop_record(struct runtime *rt, uint32_t i)
     r->used = false;
 }
 
+static void cannot_listen(const struct listener_config *lc, int error, struct findings *out)
+{
+    char text[LISTENER_EXPLAIN_MAX];
+    struct slice rest = lc->gateways, name, ns;
+    struct metadata gateway = {.kind = SLICE("Gateway")};
+    if (slice_split(&rest, ',', &name) && slice_split(&name, '/', &ns)) {
+        gateway.ns = ns;
+        gateway.name = name;
+    }
+    bool is_unix = lc->addr.sa.sa_family == AF_UNIX;
+    listener_explain(&lc->addr, error,
+                     is_unix ? "bind the server elsewhere"
+                             : "let targetPort of the gateway's Service map the port to another",
+                     text);
+    finding_add(out, SEVERITY_ERROR, NULL, lc->pos, &gateway, "cannot listen on %s", text);
+}
+
 static bool open_sockets(struct runtime *rt, const struct listener_config *lc, int *fds,
                          struct findings *out)
 {
-    char text[ADDR_TEXT_MAX];
-    struct pos nowhere = {NULL, 0, 0};
     // Later on it may be a listener of our own that was removed a moment ago.
     bool starting = !atomic_load(&rt->current);
     for (uint32_t w = 0; w < rt->worker_count; w++) {
@@ -215,9 +230,7 @@ static bool open_sockets(struct runtime *rt, const struct listener_config *lc, i
             fds[w] = listener_open(&lc->addr, BACKLOG);
         if (fds[w] >= 0)
             continue;
-        size_t n = addr_format(&lc->addr, text, sizeof(text), true);
-        finding_add(out, SEVERITY_ERROR, NULL, nowhere, NULL, "cannot listen on %.*s: %s", (int)n,
-                    text, listener_explain(-fds[w]));
+        cannot_listen(lc, -fds[w], out);
         while (w-- > 0)
             ring_close(fds[w]);
         return false;

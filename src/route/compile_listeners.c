@@ -233,6 +233,8 @@ static struct listener_config *build(struct compile *c, const struct bound *b)
     l->server_port = b->first->port.number;
     l->protocol = b->first->port.protocol;
     l->gateways = gateway_names(c, b);
+    l->pos = b->first->port.pos;
+    l->pos.file = l->pos.file ? arena_strdup(c->out, l->pos.file) : NULL;
     return compile_chains(c, l, b->family, b->servers, b->server_count, b->port, b->bind) ? l
                                                                                           : NULL;
 }

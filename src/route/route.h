@@ -133,6 +133,7 @@ struct listener_config {
     struct map by_name;             // server name -> struct filter_chain *
     const struct filter_chain *any; // for connections that no name is for; may be NULL
     struct slice gateways;          // "istio-system/bookinfo-gateway,…" for listings
+    struct pos pos;                 // of the port in the first server that asks for it
     uint32_t stat_id;               // dense over listeners
 };
 

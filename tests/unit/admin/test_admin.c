@@ -157,14 +157,21 @@ static struct addr socket_addr(const char *name)
     return a;
 }
 
+static bool open_admin(void)
+{
+    struct admin_config cfg = {socket_addr("admin"), socket_addr("status"), socket_addr("metrics"),
+                               NULL};
+    struct findings findings;
+    findings_init(&findings);
+    bool ok = admin_create(rt, &cfg, &findings, &admin) == 0;
+    findings_fini(&findings);
+    return ok;
+}
+
 static bool start_admin(void)
 {
     snprintf(folder, sizeof(folder), "/tmp/sluice-admin-XXXXXX");
-    if (!mkdtemp(folder))
-        return false;
-    struct admin_config cfg = {socket_addr("admin"), socket_addr("status"), socket_addr("metrics"),
-                               NULL};
-    return admin_create(rt, &cfg, &admin) == 0;
+    return mkdtemp(folder) && open_admin();
 }
 
 static void stop_admin(void)
@@ -251,10 +258,8 @@ TEST(admin_pages_are_where_they_belong)
     EXPECT_EQ(ask("metrics", "GET", "/", "", body, sizeof(body)), 404);
     EXPECT_EQ(ask("metrics", "POST", "/metrics", "", body, sizeof(body)), 405);
     // The socket files are still there: a gateway that starts anew takes them over.
-    struct admin_config cfg = {socket_addr("admin"), socket_addr("status"), socket_addr("metrics"),
-                               NULL};
     admin_destroy(admin);
-    REQUIRE(admin_create(rt, &cfg, &admin) == 0);
+    REQUIRE(open_admin());
     EXPECT_EQ(ask("admin", "GET", "/clusters", "", body, sizeof(body)), 200);
     stop_admin();
     tear_down();
