@@ -27,6 +27,9 @@ void metrics_label_value(struct text *out, struct slice value)
 }
 
 // ---- what is not per name
+//
+// Every counter ends in _total and nothing else does, as Prometheus and OpenMetrics would have it
+// and Istio's own metrics do. Envoy's have it only where the statistic's own name has.
 
 static void describe(struct text *out, const char *name, const char *type, const char *help)
 {
@@ -45,8 +48,10 @@ static void worker_counters(struct text *out, const struct runtime *rt)
     char name[128];
     for (uint32_t i = 0; i < COUNTER_COUNT; i++) {
         enum counter_id id = (enum counter_id)i;
-        snprintf(name, sizeof(name), "sluice_%s", counter_name(id));
-        const char *type = counter_kind(id) == 'G' ? "gauge" : "counter";
+        bool gauge = counter_kind(id) == 'G';
+        bool suffix = !gauge && !slice_has_suffix(slice_of(counter_name(id)), SLICE("_total"));
+        snprintf(name, sizeof(name), "sluice_%s%s", counter_name(id), suffix ? "_total" : "");
+        const char *type = gauge ? "gauge" : "counter";
         if (id != COUNTER_loop_turns) {
             one(out, name, type, counter_help(id), runtime_counter(rt, id));
             continue;
@@ -60,10 +65,10 @@ static void worker_counters(struct text *out, const struct runtime *rt)
 
 static void configuration(struct text *out, const struct runtime *rt)
 {
-    one(out, "sluice_config_reload_successes", "counter", "configurations put into service",
+    one(out, "sluice_config_reload_successes_total", "counter", "configurations put into service",
         atomic_load(&rt->reload_successes));
-    one(out, "sluice_config_reload_failures", "counter", "configurations refused, the old one kept",
-        atomic_load(&rt->reload_failures));
+    one(out, "sluice_config_reload_failures_total", "counter",
+        "configurations refused, the old one kept", atomic_load(&rt->reload_failures));
     one(out, "sluice_config_last_reload_timestamp_seconds", "gauge",
         "when the configuration in service was published", atomic_load(&rt->last_reload_unix_s));
     describe(out, "sluice_config_findings", "gauge",
@@ -114,7 +119,7 @@ static void process(struct text *out, const struct metrics *m)
     one(out, "sluice_memory_shed", "gauge",
         "0 nothing, 1 connections are shed (95 % of the limit), 2 requests are (98 %)",
         atomic_load(&rt->shed));
-    one(out, "sluice_access_log_dropped", "counter",
+    one(out, "sluice_access_log_dropped_total", "counter",
         "access log lines lost to a slow disk or reader",
         m->access_log ? access_log_dropped(m->access_log) : 0);
     one(out, "process_start_time_seconds", "gauge", "start of the process, unix time",

@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 // X(name, kind, help): kind C = counter, G = gauge (may go down).
-// Names get the prefix sluice_ in the Prometheus listing; times in ns, sizes in bytes.
+// Names get the prefix sluice_ in the Prometheus listing, and counters the ending _total if they
+// lack it; times in ns, sizes in bytes.
 #define COUNTER_TABLE(X)                                                                         \
     X(downstream_cx_total, C, "client connections accepted")                                     \
     X(downstream_cx_active, G, "client connections open")                                        \

@@ -34,6 +34,7 @@ class Metrics:
             elif line.startswith("# TYPE "):
                 _, _, name, kind = line.split(" ")
                 assert kind in _TYPES and name not in self.types, line
+                assert (kind == "counter") == name.endswith("_total"), f"{name} is a {kind}"
                 self.types[name], family = kind, name
             elif line and not line.startswith("#"):
                 m = _SAMPLE.fullmatch(line)
@@ -53,7 +54,9 @@ class Metrics:
         return base if self.types.get(base) == "histogram" else name
 
     def get(self, name, **labels):
-        """Sum of the samples of that name whose labels include these; NaN-free; 0 when none."""
+        """Sum of the samples of that name whose labels include these; NaN-free; 0 when none. Every
+        counter ends in _total: it may be left out."""
+        name = f"{name}_total" if f"{name}_total" in self.types else name
         return sum(v for n, have, v in self.samples
                    if n == name and all(have.get(k) == w for k, w in labels.items()))
 

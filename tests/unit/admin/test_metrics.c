@@ -85,10 +85,30 @@ TEST(metrics_sums_over_workers)
     EXPECT(has_line(text, "# TYPE sluice_downstream_rq_total counter"));
     EXPECT(has_line(text, "sluice_downstream_rq_total 7"));
     EXPECT(has_line(text, "# TYPE sluice_downstream_cx_active gauge"));
-    EXPECT(has_line(text, "sluice_loop_turns{worker=\"0\"} 0"));
-    EXPECT(has_line(text, "sluice_loop_turns{worker=\"1\"} 9"));
-    EXPECT(has_line(text, "sluice_config_reload_failures 2"));
+    EXPECT(has_line(text, "sluice_loop_turns_total{worker=\"0\"} 0"));
+    EXPECT(has_line(text, "sluice_loop_turns_total{worker=\"1\"} 9"));
+    EXPECT(has_line(text, "sluice_config_reload_failures_total 2"));
     EXPECT(has_line(text, "sluice_workers 2"));
+    free(text);
+    destroy_runtime();
+}
+
+TEST(metrics_counters_and_nothing_else_end_in_total)
+{
+    static const char type[] = "# TYPE ";
+    uint32_t counters = 0;
+    make_runtime();
+    record(0, ids[0], 2, 400000);
+    char *text = listing();
+    for (const char *at = text; (at = strstr(at, type)); at++) {
+        struct slice line = {at + strlen(type), strcspn(at + strlen(type), "\n")}, name;
+        REQUIRE(slice_split(&line, ' ', &name));
+        bool counter = slice_eq(line, SLICE("counter"));
+        if (counter != slice_has_suffix(name, SLICE("_total")))
+            test_fail(__FILE__, __LINE__, "%.*s is a %.*s", SLICE_FMT(name), SLICE_FMT(line));
+        counters += counter;
+    }
+    EXPECT(counters > 60);
     free(text);
     destroy_runtime();
 }
