@@ -5,6 +5,7 @@
 // it reaches; once more for each Gateway only where a match asks for gateways or source labels.
 #include "route/compile_routes.h"
 #include "route/compile_action.h"
+#include "route/rule_text.h"
 #include <stdlib.h>
 
 #define CLAIMS SLICE("@request.auth.claims")
@@ -168,15 +169,6 @@ static bool fill_path(struct builder *b, struct rule *rule, const struct http_ma
     return rule->regex != NULL;
 }
 
-// As istioctl proxy-config routes prints it.
-static struct slice describe(struct compile *c, const struct rule *rule)
-{
-    struct slice path = rule_path(rule);
-    if (rule->kind == PATH_REGEX)
-        return compile_text(c->out, "regex %.*s", SLICE_FMT(path));
-    return compile_text(c->out, rule->kind == PATH_PREFIX ? "%.*s*" : "%.*s", SLICE_FMT(path));
-}
-
 // ---- rules
 
 static struct slice route_name(struct compile *c, const struct http_route *in,
@@ -217,7 +209,7 @@ static const struct rule *build_rule(struct builder *b, const struct http_route 
     route->virtual_service = b->vs_name;
     route->pos = compile_pos(c, in->pos);
     route->stat_id = c->rc->route_count++;
-    route->match_text = describe(c, rule);
+    route->match_text = rule_text(rule, c->out);
     compile_action(c, route, b->vs, in, rule, b->ref->server->port.number);
     rule->route = route;
     return rule;

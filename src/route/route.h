@@ -107,9 +107,7 @@ struct route {
     // directResponse
     uint16_t direct_status;
     struct slice direct_body;
-    // for listings, as `istioctl proxy-config routes` prints it: "/productpage", "/static*",
-    // "regex /v[0-9]+"
-    struct slice match_text;
+    struct slice match_text; // for listings; rule_text.h
 };
 
 struct virtual_host; // opaque; see virtual_host_* below

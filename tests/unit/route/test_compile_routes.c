@@ -214,6 +214,43 @@ TEST(route_match_blocks_are_alternatives_and_name_the_route)
     compiled_fini(&c);
 }
 
+// What `proxy-config routes` shows of the rule of that name.
+static const char *text_of(const struct compiled *c, const char *name)
+{
+    const struct virtual_host *vh =
+        route_find_host(compiled_listener(c, "0.0.0.0_80")->any->routes, SLICE("a.com"));
+    for (uint32_t i = 0; vh && i < virtual_host_route_count(vh); i++)
+        if (slice_eq(virtual_host_route(vh, i)->name, slice_of(name)))
+            return virtual_host_route(vh, i)->match_text.ptr;
+    return "no such rule";
+}
+
+TEST(route_text_tells_rules_of_one_path_apart)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS(ROUTE("user", "    - uri: {prefix: /r}\n"
+                                     "      headers: {End-User: {exact: jason}, x-is: {}}\n")
+                       ROUTE("kinds", "    - uri: {prefix: /r}\n"
+                                      "      headers: {x-id: {regex: '[0-9]+'}}\n"
+                                      "      queryParams: {v: {prefix: '2'}}\n")
+                       ROUTE("post", "    - {uri: {prefix: /r}, method: {exact: POST}}\n")
+                       ROUTE("without", "    - uri: {prefix: /r}\n"
+                                        "      withoutHeaders: {x-bot: {}, x-a: {exact: b}}\n")
+                       ROUTE("fold", "    - {uri: {exact: /R}, ignoreUriCase: true}\n")
+                       ROUTE("regex", "    - {uri: {regex: '/r.*x'}, scheme: {exact: http}}\n")
+                       ROUTE("plain", "    - uri: {prefix: /r}\n")),
+                  NULL);
+    EXPECT_STR(text_of(&c, "user"), "/r* header:end-user=jason header:x-is");
+    EXPECT_STR(text_of(&c, "kinds"), "/r* header:x-id~[0-9]+ query:v=2*");
+    EXPECT_STR(text_of(&c, "post"), "/r* method=POST");
+    EXPECT_STR(text_of(&c, "without"), "/r* !header:x-bot !header:x-a=b");
+    EXPECT_STR(text_of(&c, "fold"), "/r ignoreUriCase");
+    EXPECT_STR(text_of(&c, "regex"), "regex /r.*x scheme=http");
+    EXPECT_STR(text_of(&c, "plain"), "/r*");
+    compiled_fini(&c);
+}
+
 TEST(route_match_of_port_gateway_and_source)
 {
     static const char docs[] =
