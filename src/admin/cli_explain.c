@@ -1,221 +1,118 @@
-// `sluice explain`: walks one request through the compiled documents and says what happens at
+// `sluice explain`: walks one request through the compiled documents and notes what happens at
 // each step. Offline; the same functions as the gateway itself uses. Main thread.
-#include "admin/cli.h"
+#include "admin/explain.h"
 #include "core/check.h"
 #include "route/compile.h"
 #include "route/regex.h"
 #include "tls/cert.h"
-#include <stdlib.h>
 
-struct explain {
-    const struct cli_options *o;
-    struct route_config routes;
-    struct route_request rq;
-    struct arena arena;
-    struct slice sni; // lower case
-    char *path;       // normalised
-    bool *led;        // the request meets a rule, a relay or a redirect
-};
+#define LOCATION_MAX 16384u
 
-__attribute__((format(printf, 2, 3))) static void line(const char *what, const char *fmt, ...)
+const char *explain_unreachable(const struct cluster_config *c)
 {
-    va_list ap;
-    va_start(ap, fmt);
-    printf("%-14s", what);
-    vprintf(fmt, ap);
-    putchar('\n');
-    va_end(ap);
+    return !c ? "no Service or ServiceEntry has this host and port, or the subset is unknown "
+                "(flag NC)"
+           : c->endpoint_count == 0 ? "the cluster has no endpoint (flag UH)"
+                                    : NULL;
+}
+
+static void answer(struct explain_verdict *v, uint32_t status, const char *why)
+{
+    v->status = status;
+    v->answer = why;
 }
 
 // ---- what a rule does
 
-static void print_endpoints(const struct cluster_config *c)
+static void note_rewrite(struct explain *e, struct explain_verdict *v)
 {
-    for (uint32_t i = 0; i < c->endpoint_count; i++)
-        line(i ? "" : "endpoints", "%.*s", SLICE_FMT(c->endpoints[i].text));
-}
-
-static void print_target(const struct route *r, const struct route_target *t)
-{
-    char share[48] = "";
-    if (r->target_count > 1)
-        snprintf(share, sizeof(share), ", weight %u of %u", t->weight, r->total_weight);
-    line("cluster", "%.*s%s", SLICE_FMT(t->cluster_name), share);
-    if (!t->cluster)
-        line("answer", "503: no Service or ServiceEntry has this host and port, or the subset is "
-                       "unknown (flag NC)");
-    else if (t->cluster->endpoint_count == 0)
-        line("answer", "503: the cluster has no endpoint (flag UH)");
-    else
-        print_endpoints(t->cluster);
-}
-
-static void print_rewrite(const struct explain *e, const struct route *r)
-{
+    const struct route *r = v->route;
     size_t len, cap = e->rq.path.len + e->rq.query.len + r->rewrite_uri_text.len + 8192;
     if (r->rewrite_authority.len)
-        line("host sent", "%.*s", SLICE_FMT(r->rewrite_authority));
+        v->host_sent = arena_printf(&e->arena, "%.*s", SLICE_FMT(r->rewrite_authority));
     if (!r->rewrite_uri && !r->rewrite_regex)
         return;
-    char *out = malloc(cap);
-    check(out);
-    if (route_rewrite_path(r, &e->rq, out, cap, &len) == OK)
-        line("path sent", "%.*s", (int)len, out);
-    free(out);
+    char *out = arena_alloc(&e->arena, cap + 1);
+    if (route_rewrite_path(r, &e->rq, out, cap, &len) != OK)
+        return;
+    out[len] = '\0';
+    v->path_sent = out;
 }
 
-static void print_forward(const struct explain *e, const struct route *r)
+static void note_redirect(struct explain *e, struct explain_verdict *v)
 {
-    print_rewrite(e, r);
-    if (r->timeout_ns)
-        line("timeout", "%g s", (double)r->timeout_ns / 1e9);
-    line("retries", "%u", r->retry.attempts);
-    for (uint32_t i = 0; i < r->target_count; i++)
-        print_target(r, &r->targets[i]);
-    if (r->target_count == 0)
-        line("answer", "503: the rule has no destination");
-}
-
-static void print_redirect(const struct explain *e, const struct route *r, uint32_t server_port)
-{
-    char out[16384];
+    char *out = arena_alloc(&e->arena, LOCATION_MAX + 1);
     size_t len;
-    if (route_redirect_location(r, &e->rq, server_port, out, sizeof(out), &len) == OK)
-        line("answer", "%u, location: %.*s", r->redirect.code ? r->redirect.code : 301u, (int)len,
-             out);
-    else
-        line("answer", "431: the location is too long");
+    uint16_t code = v->route->redirect.code;
+    if (route_redirect_location(v->route, &e->rq, v->listener->server_port, out, LOCATION_MAX,
+                                &len) != OK) {
+        answer(v, 431, "the location is too long");
+        return;
+    }
+    out[len] = '\0';
+    v->location = out;
+    v->status = code ? code : 301;
 }
 
-static void print_rule(const struct explain *e, const struct route *r, uint32_t server_port)
+static void note_rule(struct explain *e, struct explain_verdict *v)
 {
-    line("rule", "%s:%u:%u  %.*s%s%.*s%s  match %.*s", r->pos.file ? r->pos.file : "-", r->pos.line,
-         r->pos.column, SLICE_FMT(r->virtual_service), r->name.len ? " (" : "", SLICE_FMT(r->name),
-         r->name.len ? ")" : "", SLICE_FMT(r->match_text));
+    const struct route *r = v->route;
     switch (r->action) {
     case ROUTE_FORWARD:
-        print_forward(e, r);
+        note_rewrite(e, v);
+        if (r->target_count == 0)
+            answer(v, 503, "the rule has no destination");
         break;
     case ROUTE_REDIRECT:
-        print_redirect(e, r, server_port);
+        note_redirect(e, v);
         break;
     case ROUTE_DIRECT_RESPONSE:
-        line("answer", "%u: the rule's directResponse, %zu bytes", r->direct_status,
-             r->direct_body.len);
+        answer(v, r->direct_status,
+               arena_printf(&e->arena, "the rule's directResponse, %zu bytes", r->direct_body.len));
         break;
     default:
-        line("answer", "404: the rule does nothing");
+        answer(v, 404, "the rule does nothing");
     }
 }
 
 // ---- the way to a rule
 
-static void print_other_hosts(const struct route_table *t)
+static void walk_routes(struct explain *e, struct explain_verdict *v)
 {
-    uint32_t shown = t->host_count < 20 ? t->host_count : 20;
-    for (uint32_t i = 0; i < shown; i++) {
-        struct slice d = virtual_host_domain(t->hosts[i]);
-        line(i ? "" : "hosts here", "%.*s", SLICE_FMT(d));
-    }
-    if (shown < t->host_count)
-        line("", "… and %u more", t->host_count - shown);
-}
-
-static void print_rules(const struct virtual_host *vh)
-{
-    uint32_t n = virtual_host_route_count(vh), shown = n < 20 ? n : 20;
-    for (uint32_t i = 0; i < shown; i++) {
-        const struct route *r = virtual_host_route(vh, i);
-        line(i ? "" : "rules here", "%s:%u:%u  %.*s", r->pos.file ? r->pos.file : "-", r->pos.line,
-             r->pos.column, SLICE_FMT(r->match_text));
-    }
-    if (shown < n)
-        line("", "… and %u more", n - shown);
-}
-
-static void explain_on(const struct explain *e, const struct listener_config *l,
-                       const struct route_table *routes)
-{
-    const struct virtual_host *vh = route_find_host(routes, e->rq.authority);
-    if (!vh) {
-        line("answer", "404: no virtual host covers %s (flag NR)", e->o->host);
-        print_other_hosts(routes);
+    v->host = route_find_host(v->chain->routes, e->rq.authority);
+    if (!v->host) {
+        answer(v, 404, arena_printf(&e->arena, "no virtual host covers %s (flag NR)", e->o->host));
         return;
     }
-    struct slice name = virtual_host_name(vh), domain = virtual_host_domain(vh);
-    line("virtual host", "%.*s (hosts: %.*s)", SLICE_FMT(name), SLICE_FMT(domain));
-    if (virtual_host_https_redirect(vh)) {
-        *e->led = true;
-        line("answer", "301, location: https://%s%s (the server has httpsRedirect)", e->o->host,
-             e->o->path);
+    if (virtual_host_https_redirect(v->host)) {
+        v->led = true;
+        v->location = arena_printf(&e->arena, "https://%s%s", e->o->host, e->o->path);
+        answer(v, 301, "the server has httpsRedirect");
         return;
     }
-    const struct route *r = route_match(vh, &e->rq);
-    if (r) {
-        *e->led = true;
-        print_rule(e, r, l->server_port);
-        return;
-    }
-    line("answer", "404: no rule of this virtual host matches (flag NR)");
-    print_rules(vh);
-}
-
-static void print_chains(const struct listener_config *l)
-{
-    uint32_t shown = l->chain_count < 20 ? l->chain_count : 20;
-    for (uint32_t i = 0; i < shown; i++) {
-        const struct filter_chain *c = l->chains[i];
-        line(i ? "" : "chains here", "%.*s: %.*s%s", SLICE_FMT(c->name),
-             SLICE_FMT(c->name_count ? c->names[0] : SLICE("every name")),
-             c->name_count > 1 ? ", …" : "");
-    }
-    if (shown < l->chain_count)
-        line("", "… and %u more", l->chain_count - shown);
-}
-
-static void print_relay(const struct filter_chain *chain)
-{
-    for (uint32_t i = 0; i < chain->rule_count; i++) {
-        const struct l4_rule *r = &chain->rules[i];
-        line("relay", "%s:%u:%u  %.*s", r->pos.file ? r->pos.file : "-", r->pos.line, r->pos.column,
-             SLICE_FMT(r->virtual_service));
-        for (uint32_t k = 0, before = 0; k < r->target_count; before = r->targets[k++].weight_end) {
-            const struct l4_target *t = &r->targets[k];
-            line("cluster", "%.*s, weight %u of %u", SLICE_FMT(t->cluster_name),
-                 t->weight_end - before, r->total_weight);
-            if (!t->cluster)
-                line("answer", "closed: no Service or ServiceEntry has this host and port, or the "
-                               "subset is unknown (flag NC)");
-            else if (t->cluster->endpoint_count == 0)
-                line("answer", "closed: the cluster has no endpoint (flag UH)");
-            else
-                print_endpoints(t->cluster);
-        }
-    }
-}
-
-static void explain_chain(const struct explain *e, const struct listener_config *l)
-{
-    const struct filter_chain *chain = l->any;
-    if (l->tls) {
-        chain = chain_find(&l->by_name, l->any, e->sni);
-        if (!chain) {
-            line("answer", "closed: no filter chain is for the server name \"%.*s\"",
-                 SLICE_FMT(e->sni));
-            print_chains(l);
-            return;
-        }
-        line("chain", "%.*s (server name \"%.*s\", TLS %s)", SLICE_FMT(chain->name),
-             SLICE_FMT(e->sni), chain->terminates_tls ? "ends here" : "is passed through");
-    }
-    if (!chain->routes)
-        *e->led = true;
-    if (!chain->routes)
-        print_relay(chain);
-    else if (chain->terminates_tls && !chain_covers(chain, &l->by_name, l->any, e->rq.authority))
-        line("answer", "421: the host is outside the server of this connection");
+    v->route = route_match(v->host, &e->rq);
+    v->led = v->route != NULL;
+    if (v->route)
+        note_rule(e, v);
     else
-        explain_on(e, l, chain->routes);
+        answer(v, 404, "no rule of this virtual host matches (flag NR)");
+}
+
+static void walk(struct explain *e, struct explain_verdict *v)
+{
+    const struct listener_config *l = v->listener;
+    v->chain = l->tls ? chain_find(&l->by_name, l->any, e->sni) : l->any;
+    if (!v->chain)
+        v->answer =
+            arena_printf(&e->arena, "closed: no filter chain is for the server name \"%.*s\"",
+                         SLICE_FMT(e->sni));
+    else if (!v->chain->routes)
+        v->led = true;
+    else if (v->chain->terminates_tls &&
+             !chain_covers(v->chain, &l->by_name, l->any, e->rq.authority))
+        answer(v, 421, "the host is outside the server of this connection");
+    else
+        walk_routes(e, v);
 }
 
 static bool asked_for(const struct cli_options *o, const struct listener_config *l)
@@ -223,28 +120,21 @@ static bool asked_for(const struct cli_options *o, const struct listener_config 
     return !o->port || o->port == l->server_port || o->port == addr_port(&l->addr);
 }
 
-static void explain_all(const struct explain *e)
+static void walk_all(struct explain *e)
 {
-    char text[ADDR_TEXT_MAX];
-    uint32_t seen = 0;
+    e->verdicts = arena_array(&e->arena, struct explain_verdict, e->routes.listener_count);
     for (uint32_t i = 0; i < e->routes.listener_count; i++) {
-        const struct listener_config *l = e->routes.listeners[i];
-        if (!asked_for(e->o, l))
+        if (!asked_for(e->o, e->routes.listeners[i]))
             continue;
-        if (seen++)
-            putchar('\n');
-        size_t n = addr_format(&l->addr, text, sizeof(text), true);
-        line("listener", "%.*s%s (server port %u, gateways %.*s)", (int)n, text,
-             l->udp ? " UDP" : "", l->server_port, SLICE_FMT(l->gateways));
-        explain_chain(e, l);
+        struct explain_verdict *v = &e->verdicts[e->count++];
+        *v = (struct explain_verdict){.listener = e->routes.listeners[i]};
+        walk(e, v);
     }
-    if (seen)
-        return;
-    if (e->o->port)
-        line("answer", "nothing listens on port %u", e->o->port);
-    else
-        line("answer",
-             "nothing listens: the documents have no Gateway that this node serves (see --labels)");
+    if (e->count == 0 && e->o->port)
+        e->answer = arena_printf(&e->arena, "nothing listens on port %u", e->o->port);
+    else if (e->count == 0)
+        e->answer = "nothing listens: the documents have no Gateway that this node serves (see "
+                    "--labels)";
 }
 
 // ---- the request
@@ -265,10 +155,10 @@ static struct slice server_name_of(struct explain *e)
 static bool make_request(struct explain *e)
 {
     const struct cli_options *o = e->o;
-    struct slice target = slice_of(o->path);
     size_t len, path_len;
-    e->path = malloc(target.len + 1);
-    check(e->path);
+    char *path = arena_alloc(&e->arena, strlen(o->path) + 1);
+    e->target = slice_of(o->path);
+    e->sni = server_name_of(e);
     e->rq = (struct route_request){
         .authority = slice_of(o->host),
         .method = slice_of(o->method),
@@ -277,22 +167,29 @@ static bool make_request(struct explain *e)
         .header_count = o->header_count,
         .worker = REGEX_CONTROL,
     };
-    if (route_normalize_path(target, e->path, &len, &path_len) != OK) {
-        line("answer", "400: the path is not valid");
+    if (route_normalize_path(e->target, path, &len, &path_len) != OK) {
+        e->status = 400;
+        e->answer = "the path is not valid";
         return false;
     }
-    e->rq.path = (struct slice){e->path, path_len};
-    e->sni = server_name_of(e);
+    e->target = (struct slice){path, len};
+    e->rq.path = (struct slice){path, path_len};
     if (len > path_len)
-        e->rq.query = (struct slice){e->path + path_len + 1, len - path_len - 1};
-    line("request", "%s %s%.*s", o->method, o->host, (int)len, e->path);
+        e->rq.query = (struct slice){path + path_len + 1, len - path_len - 1};
     return true;
+}
+
+static bool is_led(const struct explain *e)
+{
+    for (uint32_t i = 0; i < e->count; i++)
+        if (e->verdicts[i].led)
+            return true;
+    return false;
 }
 
 int cli_explain(const struct cli_options *o)
 {
-    bool led = false;
-    struct explain e = {.o = o, .led = &led};
+    struct explain e = {.o = o};
     struct findings findings;
     struct model *m = NULL;
     struct load_options load = {.strict = o->strict,
@@ -300,20 +197,19 @@ int cli_explain(const struct cli_options *o)
                                 .regex_is_valid = regex_is_valid,
                                 .credential_is_valid = cert_is_valid};
     struct compile_options compile = {.labels = o->labels};
-    int status = CLI_EXIT_FAILED;
     findings_init(&findings);
     arena_init(&e.arena, 0);
     if (load_documents(o->inputs, o->input_count, &load, &m, &findings) == OK &&
         route_compile(m, &compile, &e.arena, &findings, &e.routes) == OK) {
         if (make_request(&e))
-            explain_all(&e);
-        status = led ? CLI_EXIT_OK : CLI_EXIT_FAILED;
+            walk_all(&e);
+        (o->json ? explain_print_json : explain_print)(&e);
     } else {
         findings_sort(&findings);
         findings_print(&findings, stderr);
         fprintf(stderr, "sluice: nothing to explain: the documents have errors\n");
     }
-    free(e.path);
+    int status = is_led(&e) ? CLI_EXIT_OK : CLI_EXIT_FAILED;
     route_config_fini(&e.routes);
     arena_fini(&e.arena);
     model_destroy(m);

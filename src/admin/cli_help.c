@@ -97,7 +97,9 @@ static const char explain_help[] =
     "      --sni NAME           the server name of the TLS handshake (default: the host)\n"
     "      --method METHOD      (default: GET)\n"
     "  -H, --header NAME:VALUE  may be repeated\n"
-    "\n" DOCUMENT_FLAGS;
+    "\n" DOCUMENT_FLAGS "\n"
+    "output\n"
+    "  -o, --output text|json   (default: text)\n";
 
 static const char version_help[] = "usage: sluice version\n";
 

@@ -317,7 +317,7 @@ static const struct flag {
     {"--log-level", NULL, FOR(RUN), false, set_log_level},
     {"--access-log", NULL, FOR(RUN), false, set_access_log},
     {"--access-log-format", NULL, FOR(RUN), false, set_access_log_format},
-    {"--output", "-o", FOR(ANALYZE) | FOR(PROXY_CONFIG), false, set_output},
+    {"--output", "-o", FOR(ANALYZE) | FOR(PROXY_CONFIG) | FOR(EXPLAIN), false, set_output},
     {"--host", NULL, FOR(EXPLAIN), false, set_host},
     {"--path", NULL, FOR(EXPLAIN), false, set_path},
     {"--sni", NULL, FOR(EXPLAIN), false, set_sni},

@@ -1,4 +1,4 @@
-// What listings.c and listings_json.c share. Not for anyone else.
+// What listings.c, listings_json.c and explain_json.c share. Not for anyone else.
 #pragma once
 #include "admin/listings.h"
 
@@ -13,3 +13,6 @@ void listing_json_routes(struct text *out, const struct snapshot *s);
 void listing_json_clusters(struct text *out, const struct snapshot *s);
 void listing_json_endpoints(struct text *out, const struct snapshot *s);
 void listing_json_secrets(struct text *out, const struct snapshot *s);
+// One of them.
+void listing_json_route(struct text *out, const struct route *r);
+void listing_json_relay(struct text *out, const struct l4_rule *r);

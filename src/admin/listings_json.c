@@ -1,53 +1,22 @@
 // Listings as JSON: arrays of objects, one a line; keys in snake_case, times in ms. Reads a
 // snapshot, owns nothing. Control thread.
+#include "admin/json.h"
 #include "admin/listings_internal.h"
 #include "core/clock.h"
 #include <inttypes.h>
 
 // ---- members of an object
 
-static void key(struct text *out, const char *name)
-{
-    if (out->len && out->data[out->len - 1] != '{')
-        text_char(out, ',');
-    text_printf(out, "\"%s\":", name);
-}
-
-static void member(struct text *out, const char *name, struct slice value)
-{
-    key(out, name);
-    text_json(out, value);
-}
-
-static void member_if(struct text *out, const char *name, struct slice value)
-{
-    if (value.len)
-        member(out, name, value);
-}
-
-static void member_u64(struct text *out, const char *name, uint64_t value)
-{
-    key(out, name);
-    text_u64(out, value);
-}
-
 static void member_ms(struct text *out, const char *name, uint64_t ns)
 {
     if (ns)
-        member_u64(out, name, ns / NS_PER_MS);
+        json_member_u64(out, name, ns / NS_PER_MS);
 }
 
 static void member_limit(struct text *out, const char *name, uint32_t limit)
 {
     if (limit != UINT32_MAX)
-        member_u64(out, name, limit);
-}
-
-static void member_addr(struct text *out, const char *name, const struct addr *a)
-{
-    char buf[ADDR_TEXT_MAX];
-    size_t n = addr_format(a, buf, sizeof(buf), true);
-    member(out, name, (struct slice){buf, n});
+        json_member_u64(out, name, limit);
 }
 
 static void next_line(struct text *out, bool *first)
@@ -58,17 +27,17 @@ static void next_line(struct text *out, bool *first)
 
 // ---- listeners
 
-static void json_rule(struct text *out, const struct l4_rule *r)
+void listing_json_relay(struct text *out, const struct l4_rule *r)
 {
     text_char(out, '{');
-    member(out, "virtual_service", r->virtual_service);
-    key(out, "targets");
+    json_member(out, "virtual_service", r->virtual_service);
+    json_key(out, "targets");
     text_char(out, '[');
     for (uint32_t i = 0, before = 0; i < r->target_count; before = r->targets[i++].weight_end) {
         text_puts(out, i ? ",{" : "{");
-        member(out, "cluster", r->targets[i].cluster_name);
-        member_u64(out, "weight", r->targets[i].weight_end - before);
-        key(out, "known");
+        json_member(out, "cluster", r->targets[i].cluster_name);
+        json_member_u64(out, "weight", r->targets[i].weight_end - before);
+        json_key(out, "known");
         text_puts(out, r->targets[i].cluster ? "true}" : "false}");
     }
     text_puts(out, "]}");
@@ -77,31 +46,30 @@ static void json_rule(struct text *out, const struct l4_rule *r)
 static void json_chain(struct text *out, const struct filter_chain *c)
 {
     text_char(out, '{');
-    member(out, "name", c->name);
-    member(out, "gateway", c->gateway);
-    key(out, "server_names");
+    json_member(out, "name", c->name);
+    json_member(out, "gateway", c->gateway);
+    json_key(out, "server_names");
     text_char(out, '[');
     for (uint32_t i = 0; i < c->name_count; i++) {
         text_puts(out, i ? "," : "");
         text_json(out, c->names[i]);
     }
     text_char(out, ']');
-    key(out, "terminates_tls");
-    text_puts(out, c->terminates_tls ? "true" : "false");
+    json_member_bool(out, "terminates_tls", c->terminates_tls);
     if (c->routes)
-        member(out, "routes", c->routes->name);
-    key(out, "rules");
+        json_member(out, "routes", c->routes->name);
+    json_key(out, "rules");
     text_char(out, '[');
     for (uint32_t i = 0; i < c->rule_count; i++) {
         text_puts(out, i ? "," : "");
-        json_rule(out, &c->rules[i]);
+        listing_json_relay(out, &c->rules[i]);
     }
     text_puts(out, "]}");
 }
 
 static void json_chains(struct text *out, const struct listener_config *l)
 {
-    key(out, "filter_chains");
+    json_key(out, "filter_chains");
     text_char(out, '[');
     for (uint32_t i = 0; i < l->chain_count; i++) {
         text_puts(out, i ? "," : "");
@@ -118,11 +86,11 @@ void listing_json_listeners(struct text *out, const struct snapshot *s)
         const struct listener_config *l = s->routes.listeners[i];
         next_line(out, &first);
         text_char(out, '{');
-        member(out, "name", l->name);
-        member_addr(out, "address", &l->addr);
-        member_u64(out, "server_port", l->server_port);
+        json_member(out, "name", l->name);
+        json_member_addr(out, "address", &l->addr);
+        json_member_u64(out, "server_port", l->server_port);
         json_chains(out, l);
-        member(out, "gateways", l->gateways);
+        json_member(out, "gateways", l->gateways);
         text_char(out, '}');
     }
     text_char(out, ']');
@@ -133,15 +101,15 @@ void listing_json_listeners(struct text *out, const struct snapshot *s)
 static void json_target(struct text *out, const struct route_target *t)
 {
     text_char(out, '{');
-    member(out, "cluster", t->cluster_name);
-    member_u64(out, "weight", t->weight);
-    key(out, "known");
+    json_member(out, "cluster", t->cluster_name);
+    json_member_u64(out, "weight", t->weight);
+    json_key(out, "known");
     text_puts(out, t->cluster ? "true}" : "false}");
 }
 
 static void json_forward(struct text *out, const struct route *r)
 {
-    key(out, "targets");
+    json_key(out, "targets");
     text_char(out, '[');
     for (uint32_t i = 0; i < r->target_count; i++) {
         if (i)
@@ -150,26 +118,27 @@ static void json_forward(struct text *out, const struct route *r)
     }
     text_char(out, ']');
     member_ms(out, "timeout_ms", r->timeout_ns);
-    member_u64(out, "retries", r->retry.attempts);
+    json_member_u64(out, "retries", r->retry.attempts);
     member_ms(out, "per_try_timeout_ms", r->retry.per_try_timeout_ns);
     if (r->rewrite_uri)
-        member(out, r->rewrite_is_prefix ? "rewrite_prefix" : "rewrite_path", r->rewrite_uri_text);
+        json_member(out, r->rewrite_is_prefix ? "rewrite_prefix" : "rewrite_path",
+                    r->rewrite_uri_text);
     if (r->rewrite_regex)
-        member(out, "rewrite_regex", r->rewrite_regex_text);
-    member_if(out, "rewrite_authority", r->rewrite_authority);
+        json_member(out, "rewrite_regex", r->rewrite_regex_text);
+    json_member_if(out, "rewrite_authority", r->rewrite_authority);
 }
 
 static void json_redirect(struct text *out, const struct route *r)
 {
-    member_u64(out, "code", r->redirect.code);
-    member_if(out, "scheme", r->redirect.scheme);
-    member_if(out, "authority", r->redirect.authority);
+    json_member_u64(out, "code", r->redirect.code);
+    json_member_if(out, "scheme", r->redirect.scheme);
+    json_member_if(out, "authority", r->redirect.authority);
     if (r->redirect.uri_given)
-        member(out, "uri", r->redirect.uri);
+        json_member(out, "uri", r->redirect.uri);
     if (r->redirect.prefix_given)
-        member(out, "prefix_rewrite", r->redirect.prefix_rewrite);
+        json_member(out, "prefix_rewrite", r->redirect.prefix_rewrite);
     if (r->redirect.port)
-        member_u64(out, "port", r->redirect.port);
+        json_member_u64(out, "port", r->redirect.port);
 }
 
 static void json_position(struct text *out, const struct pos *p)
@@ -180,32 +149,32 @@ static void json_position(struct text *out, const struct pos *p)
     struct text t;
     text_init_fixed(&t, buf, sizeof(buf));
     text_printf(&t, "%s:%" PRIu32 ":%" PRIu32, p->file, p->line, p->column);
-    member(out, "position", (struct slice){t.data, t.len});
+    json_member(out, "position", (struct slice){t.data, t.len});
 }
 
-static void json_route(struct text *out, const struct route *r)
+void listing_json_route(struct text *out, const struct route *r)
 {
     text_char(out, '{');
-    member_if(out, "name", r->name);
-    member(out, "match", r->match_text);
-    member_if(out, "virtual_service", r->virtual_service);
+    json_member_if(out, "name", r->name);
+    json_member(out, "match", r->match_text);
+    json_member_if(out, "virtual_service", r->virtual_service);
     json_position(out, &r->pos);
     switch (r->action) {
     case ROUTE_FORWARD:
-        member(out, "action", SLICE("forward"));
+        json_member(out, "action", SLICE("forward"));
         json_forward(out, r);
         break;
     case ROUTE_REDIRECT:
-        member(out, "action", SLICE("redirect"));
+        json_member(out, "action", SLICE("redirect"));
         json_redirect(out, r);
         break;
     case ROUTE_DIRECT_RESPONSE:
-        member(out, "action", SLICE("direct_response"));
-        member_u64(out, "code", r->direct_status);
-        member_u64(out, "body_bytes", r->direct_body.len);
+        json_member(out, "action", SLICE("direct_response"));
+        json_member_u64(out, "code", r->direct_status);
+        json_member_u64(out, "body_bytes", r->direct_body.len);
         break;
     default:
-        member(out, "action", SLICE("none"));
+        json_member(out, "action", SLICE("none"));
     }
     text_char(out, '}');
 }
@@ -214,15 +183,14 @@ static void json_virtual_host(struct text *out, const struct virtual_host *vh)
 {
     bool first = true;
     text_char(out, '{');
-    member(out, "name", virtual_host_name(vh));
-    member(out, "domain", virtual_host_domain(vh));
-    key(out, "https_redirect");
-    text_puts(out, virtual_host_https_redirect(vh) ? "true" : "false");
-    key(out, "routes");
+    json_member(out, "name", virtual_host_name(vh));
+    json_member(out, "domain", virtual_host_domain(vh));
+    json_member_bool(out, "https_redirect", virtual_host_https_redirect(vh));
+    json_key(out, "routes");
     text_char(out, '[');
     for (uint32_t i = 0; i < virtual_host_route_count(vh); i++) {
         next_line(out, &first);
-        json_route(out, virtual_host_route(vh, i));
+        listing_json_route(out, virtual_host_route(vh, i));
     }
     text_puts(out, "]}");
 }
@@ -231,8 +199,8 @@ static void json_table(struct text *out, const struct route_table *rt)
 {
     bool first = true;
     text_char(out, '{');
-    member(out, "name", rt->name);
-    key(out, "virtual_hosts");
+    json_member(out, "name", rt->name);
+    json_key(out, "virtual_hosts");
     text_char(out, '[');
     for (uint32_t h = 0; h < rt->host_count; h++) {
         next_line(out, &first);
@@ -279,24 +247,24 @@ static const char *tls_name(enum client_tls_mode mode)
 static void json_cluster(struct text *out, const struct cluster_config *c)
 {
     text_char(out, '{');
-    member(out, "name", c->name);
-    member(out, "host", c->host);
-    member_u64(out, "port", c->port);
-    member_if(out, "subset", c->subset);
-    member(out, "direction", SLICE("outbound"));
-    member(out, "type", slice_of(c->type));
-    member_if(out, "destination_rule", c->destination_rule);
-    member(out, "load_balancer", slice_of(policy_name(c->lb)));
-    member(out, "tls", slice_of(tls_name(c->tls_mode)));
-    member_if(out, "tls_name", c->tls_name);
-    member_u64(out, "endpoint_count", c->endpoint_count);
+    json_member(out, "name", c->name);
+    json_member(out, "host", c->host);
+    json_member_u64(out, "port", c->port);
+    json_member_if(out, "subset", c->subset);
+    json_member(out, "direction", SLICE("outbound"));
+    json_member(out, "type", slice_of(c->type));
+    json_member_if(out, "destination_rule", c->destination_rule);
+    json_member(out, "load_balancer", slice_of(policy_name(c->lb)));
+    json_member(out, "tls", slice_of(tls_name(c->tls_mode)));
+    json_member_if(out, "tls_name", c->tls_name);
+    json_member_u64(out, "endpoint_count", c->endpoint_count);
     member_ms(out, "connect_timeout_ms", c->connect_timeout_ns);
     member_ms(out, "idle_timeout_ms", c->idle_timeout_ns);
     member_ms(out, "tcp_idle_timeout_ms", c->tcp_idle_timeout_ns);
     if (c->max_connection_duration_ns)
         member_ms(out, "max_connection_duration_ms", c->max_connection_duration_ns);
     if (c->max_requests_per_connection)
-        member_u64(out, "max_requests_per_connection", c->max_requests_per_connection);
+        json_member_u64(out, "max_requests_per_connection", c->max_requests_per_connection);
     member_limit(out, "max_connections", c->max_connections);
     member_limit(out, "max_pending_requests", c->max_pending_requests);
     member_limit(out, "max_requests", c->max_requests);
@@ -319,12 +287,12 @@ static void json_endpoint(struct text *out, const struct endpoint_config *e,
                           const struct cluster_config *c)
 {
     text_char(out, '{');
-    member(out, "endpoint", e->text);
-    member(out, "status", SLICE("HEALTHY"));
-    member(out, "outlier_check", SLICE("-")); // outlierDetection is not served
-    member(out, "cluster", c->name);
-    member_u64(out, "weight", e->weight);
-    member_if(out, "locality", e->locality);
+    json_member(out, "endpoint", e->text);
+    json_member(out, "status", SLICE("HEALTHY"));
+    json_member(out, "outlier_check", SLICE("-")); // outlierDetection is not served
+    json_member(out, "cluster", c->name);
+    json_member_u64(out, "weight", e->weight);
+    json_member_if(out, "locality", e->locality);
     text_char(out, '}');
 }
 
@@ -347,19 +315,18 @@ void listing_json_endpoints(struct text *out, const struct snapshot *s)
 static void member_time(struct text *out, const char *name, int64_t at_s)
 {
     char buf[LISTING_TIME_MAX];
-    member(out, name, (struct slice){buf, listing_secret_time(at_s, buf)});
+    json_member(out, name, (struct slice){buf, listing_secret_time(at_s, buf)});
 }
 
 static void json_secret(struct text *out, const struct tls_store_row *r)
 {
     text_char(out, '{');
-    member(out, "name", slice_of(r->name));
-    member(out, "type", slice_of(listing_secret_type(r)));
-    member(out, "status", slice_of(listing_secret_status(r)));
+    json_member(out, "name", slice_of(r->name));
+    json_member(out, "type", slice_of(listing_secret_type(r)));
+    json_member(out, "status", slice_of(listing_secret_status(r)));
     if (r->loaded) {
-        key(out, "valid");
-        text_puts(out, r->valid ? "true" : "false");
-        member(out, "serial_number", slice_of(r->serial));
+        json_member_bool(out, "valid", r->valid);
+        json_member(out, "serial_number", slice_of(r->serial));
         member_time(out, "not_after", r->not_after_s);
         member_time(out, "not_before", r->not_before_s);
     }

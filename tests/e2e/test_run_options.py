@@ -400,6 +400,34 @@ def test_explain_an_answer(explain, host, target, args, says):
     assert re.search("^" + says, out, re.M), out
 
 
+def test_explain_as_json(explain):
+    said = json.loads(explain("shop.test", "/app/./x?q=1", "-o", "json"))
+    assert said["request"] == {"method": "GET", "host": "shop.test", "path": "/app/x?q=1",
+                               "server_name": "shop.test"}
+    (listener,) = said["listeners"]
+    assert (listener["address"], listener["server_port"]) == ("0.0.0.0:80", 80)
+    assert listener["virtual_host"] == "shop.test:80" and listener["matched"] is True
+    assert listener["rule"]["name"] == "app-route" and listener["rule"]["match"] == "/app*"
+    assert listener["path_sent"] == "/inner/x?q=1" and "status" not in listener
+    v1, v2 = listener["clusters"]
+    assert v1 == {"cluster": "outbound|8080|v1|app.default.svc.cluster.local",
+                  "endpoints": ["127.0.0.9:8080"]}
+    assert v2["endpoints"] == [] and v2["status"] == 503 and "(flag UH)" in v2["answer"]
+
+
+@pytest.mark.parametrize("host, target, args, says", [
+    ("shop.test", "/old", [], {"status": 301, "location": "http://shop.test/new", "matched": True}),
+    ("shop.test", "/gone", [], {"status": 410, "matched": True}),
+    ("shop.test", "/nowhere", [], {"status": 404, "matched": False,
+                                   "answer": "no rule of this virtual host matches (flag NR)"}),
+    ("shop.test", "/app", ["--port", "443"], {"answer": "nothing listens on port 443"}),
+    ("shop.test", "/%00", [], {"status": 400, "answer": "the path is not valid"})])
+def test_explain_an_answer_as_json(explain, host, target, args, says):
+    said = json.loads(explain(host, target, "-o", "json", *args, status=int(not says.get("matched"))))
+    about = said["listeners"][0] if said["listeners"] else said
+    assert says.items() <= about.items(), said
+
+
 def test_explain_needs_documents_that_hold(explain, tmp_path):
     assert "--host and --path are needed" in sluice("explain", "-f", explain.path).stderr
     broken = tmp_path / "broken.yaml"
