@@ -237,7 +237,7 @@ static void set_rewrite(struct compile *c, struct route *r, const struct virtual
         }
     } else if (in->uri.len) {
         r->rewrite_uri = true;
-        r->rewrite_uri_text = keep(c, in->uri);
+        r->rewrite_uri_text = keep(c, slice_trim(in->uri)); // empty where it is blank
     }
 }
 

@@ -166,6 +166,8 @@ REWRITES = {
     "regex": (uri("regex", "/o.d/.*"), {"uri": "/new"}, "/old/x/y?z=1", "/new?z=1"),
     "prefix-alone": (uri("prefix", "/slash"), {"uri": "/"}, "/slash?q", "/?q"),
     "prefix-slash": (uri("prefix", "/slash/"), {"uri": "/"}, "/slash/abc", "/abc"),
+    "prefix-blank": (uri("prefix", "/api"), {"uri": " "}, "/api/users?q", "/users?q"),
+    "prefix-blank-alone": (uri("prefix", "/api"), {"uri": " "}, "/api", "/"),
     "root": (uri("prefix", "/"), {"uri": "/new/"}, "/a/b?q", "/new/a/b?q"),
     "root-string": (uri("prefix", "/"), {"uri": "/new"}, "/a", "/newa"),
     "root-to-root": (uri("prefix", "/"), {"uri": "/"}, "/a", "/a"),

@@ -44,6 +44,18 @@ TEST(rewrite_prefix_replaces_the_prefix)
     EXPECT_STR(rewritten(&r, "/slash", ""), "/?");
 }
 
+TEST(rewrite_to_nothing_takes_the_prefix_away)
+{
+    struct route r = {.rewrite_uri = true, .rewrite_is_prefix = true, .matched_prefix_len = 4};
+    EXPECT_STR(rewritten(&r, "/api/users", NULL), "/users");
+    EXPECT_STR(rewritten(&r, "/api", "q=1"), "/?q=1");
+    r.matched_prefix_len = 5; // "/api/"
+    EXPECT_STR(rewritten(&r, "/api/users", "q"), "/users?q");
+    EXPECT_STR(rewritten(&r, "/api/", NULL), "/");
+    r.rewrite_is_prefix = false;
+    EXPECT_STR(rewritten(&r, "/api", NULL), "/");
+}
+
 TEST(rewrite_of_the_root_prefix_keeps_the_rest)
 {
     struct route r = {.rewrite_uri = true,
