@@ -75,9 +75,52 @@ extern "C" bool regex_is_valid(struct slice pattern, char *why, size_t why_cap)
     return ok;
 }
 
+// Bytes of the character at p, 0 where there is none: RFC 3629 section 4.
+static size_t character_at(const unsigned char *p, size_t left)
+{
+    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    if (n < 2)
+        return n;
+    if (p[0] > 0xf4 || left < n)
+        return 0;
+    unsigned low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
+    unsigned high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
+    if (p[1] < low || p[1] > high)
+        return 0;
+    for (size_t i = 2; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
+// The text with U+FFFD for each byte that is no UTF-8; false where there is none such.
+static bool mend(struct slice text, std::string &out)
+{
+    const auto *p = reinterpret_cast<const unsigned char *>(text.ptr);
+    bool mended = false;
+    size_t whole = 0; // up to here it has been looked at, and copied if there is reason to
+    for (size_t i = 0; i < text.len;) {
+        size_t n = character_at(p + i, text.len - i);
+        i += n ? n : 1;
+        if (n)
+            continue;
+        out.append(text.ptr + whole, i - 1 - whole);
+        out.append("\xef\xbf\xbd");
+        whole = i;
+        mended = true;
+    }
+    if (mended)
+        out.append(text.ptr + whole, text.len - whole);
+    return mended;
+}
+
+// Only a text that does not match as it is, and is no UTF-8, is looked at twice.
 extern "C" bool regex_full_match(struct regex *re, uint32_t worker, struct slice text)
 {
-    return RE2::FullMatch(piece(text), *instance(re, worker));
+    if (RE2::FullMatch(piece(text), *instance(re, worker)))
+        return true;
+    std::string mended;
+    return mend(text, mended) && RE2::FullMatch(mended, *instance(re, worker));
 }
 
 extern "C" enum err regex_replace_all(struct regex *re, uint32_t worker, struct slice text,

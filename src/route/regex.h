@@ -17,6 +17,8 @@ struct regex *regex_create(struct slice pattern, char *error, size_t cap);
 void regex_destroy(struct regex *re);
 // The hook of struct load_options.
 bool regex_is_valid(struct slice pattern, char *why, size_t why_cap);
+// A byte that is no UTF-8 is one character, U+FFFD: `.` and `[^a]` match it, as in Go's RE2. To
+// Envoy's nothing matches it, so that a client passes by a rule that denies `.*admin.*` with one.
 bool regex_full_match(struct regex *re, uint32_t worker, struct slice text);
 // RE2's GlobalReplace with \1 … \9; the result is written to out, ERR_LIMIT when it does not fit.
 enum err regex_replace_all(struct regex *re, uint32_t worker, struct slice text,

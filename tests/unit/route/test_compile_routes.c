@@ -214,6 +214,24 @@ TEST(route_match_blocks_are_alternatives_and_name_the_route)
     compiled_fini(&c);
 }
 
+// A byte that is no UTF-8 leads past neither a rule that denies nor one that asks for an absence.
+TEST(route_header_expressions_hold_for_any_byte)
+{
+    struct compiled c;
+    compiled_init(&c,
+                  DOCS(ROUTE("deny", "    - headers: {x-role: {regex: '.*admin.*'}}\n")
+                       ROUTE("clean", "    - withoutHeaders: {x-tag: {regex: '.*bad.*'}}\n")
+                       ROUTE("rest", "    - uri: {prefix: /}\n")),
+                  NULL);
+    EXPECT_STR(with_header(&c, "/", "x-role", "the admin"), "deny");
+    EXPECT_STR(with_header(&c, "/", "x-role", "\xff" "admin"), "deny");
+    EXPECT_STR(with_header(&c, "/", "x-role", "admin\x80\xc3"), "deny");
+    EXPECT_STR(with_header(&c, "/", "x-role", "user\xff"), "clean");
+    EXPECT_STR(with_header(&c, "/", "x-tag", "good\xff"), "clean");
+    EXPECT_STR(with_header(&c, "/", "x-tag", "\xe9 bad"), "rest");
+    compiled_fini(&c);
+}
+
 // What `proxy-config routes` shows of the rule of that name.
 static const char *text_of(const struct compiled *c, const char *name)
 {

@@ -15,6 +15,44 @@ TEST(regex_matches_in_full)
     regex_destroy(NULL);
 }
 
+static bool matches(const char *pattern, struct slice text)
+{
+    struct regex *re = regex_create(slice_of(pattern), NULL, 0);
+    bool does = re && regex_full_match(re, 0, text);
+    regex_destroy(re);
+    return does;
+}
+
+TEST(regex_takes_a_byte_that_is_no_utf8_for_a_character)
+{
+    for (int c = 0x80; c < 0x100; c++) {
+        char text[] = {'x', (char)c, 'y'};
+        EXPECT(matches("x.y", (struct slice){text, 3}));
+        EXPECT(matches("x[^a]y", (struct slice){text, 3}));
+        EXPECT(matches(".*y", (struct slice){text, 3}));
+        EXPECT(matches("x.", (struct slice){text, 2}));
+        EXPECT(!matches("x.+y", (struct slice){text, 2}));
+        EXPECT(!matches("x[a-z]y", (struct slice){text, 3}));
+        EXPECT(!matches("xy", (struct slice){text, 3}));
+    }
+    EXPECT(matches(".*admin.*", SLICE("\xc3(admin\xff\xfe")));
+    EXPECT(matches("a..b", SLICE("a\xff\xe9" "b")));
+    // Cut off, overlong, a surrogate, above U+10FFFF.
+    EXPECT(matches("a..", SLICE("a\xe2\x82")));
+    EXPECT(matches("a..b", SLICE("a\xc0\x80" "b")));
+    EXPECT(matches("a...b", SLICE("a\xed\xa0\x80" "b")));
+    EXPECT(matches("a....b", SLICE("a\xf4\x90\x80\x80" "b")));
+}
+
+TEST(regex_takes_utf8_for_the_characters_it_is)
+{
+    EXPECT(matches("Z.rich", SLICE("Z\xc3\xbcrich")));
+    EXPECT(!matches("Z..rich", SLICE("Z\xc3\xbcrich")));
+    EXPECT(matches("Z\xc3\xbc?rich", SLICE("Zrich")));
+    EXPECT(!matches("Z\xc3\xbcrich", SLICE("Z\xfcrich")));
+    EXPECT(matches("[\xc3\xa4-\xc3\xbc]\xf0\x9f\x98\x80.", SLICE("\xc3\xb6\xf0\x9f\x98\x80\xff")));
+}
+
 TEST(regex_reports_syntax_errors)
 {
     char error[64] = "";
