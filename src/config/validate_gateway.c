@@ -93,12 +93,41 @@ static void check_ciphers(struct reader *r, const struct server_tls *t)
             rule_warning(r, it->pos, "ignoring duplicate cipher suites: [%.*s]",
                          SLICE_FMT(it->text));
     }
-    if ((t->min_version == TLS_PROTO_1_0 || t->min_version == TLS_PROTO_1_1) &&
-        t->cipher_suites.count == 0)
-        rule_warning(
-            r, t->pos,
-            "TLS version below TLSV1_2 require setting compatible ciphers as by default they "
-            "no longer include compatible ciphers.");
+}
+
+static bool is_old(enum tls_protocol version)
+{
+    return version == TLS_PROTO_1_0 || version == TLS_PROTO_1_1;
+}
+
+// Below TLS 1.2 there are the suites with CBC and SHA-1 only, and none of them is served unasked.
+static bool has_old_cipher(const struct server_tls *t)
+{
+    for (uint32_t i = 0; i < t->cipher_suites.count; i++) {
+        struct slice name = t->cipher_suites.items[i].text;
+        if (cipher_suite_is_known(name) && slice_has_suffix(name, SLICE("-SHA")))
+            return true;
+    }
+    return false;
+}
+
+// Istio looks whether there is a list at all, and at minProtocolVersion only.
+static void check_old_versions(struct reader *r, const struct server_tls *t)
+{
+    if ((!is_old(t->min_version) && !is_old(t->max_version)) || has_old_cipher(t))
+        return;
+    const char *lost =
+        is_old(t->max_version) ? "no client can connect" : "clients below TLSV1_2 cannot connect";
+    if (t->cipher_suites.count == 0)
+        rule_warning(r, t->pos,
+                     "TLS version below TLSV1_2 require setting compatible ciphers as by default "
+                     "they no longer include compatible ciphers. Without them %s",
+                     lost);
+    else
+        rule_warning(r, t->pos,
+                     "none of the cipherSuites is for a TLS version below TLSV1_2 (those are the "
+                     "ones that end in -SHA): %s",
+                     lost);
 }
 
 static void check_istio_mutual(struct reader *r, const struct load_options *options,
@@ -156,6 +185,7 @@ static void check_tls(struct reader *r, const struct load_options *options,
     bool credential = t->credential_name.len || t->credential_names.count;
     bool files = t->server_certificate.len && t->private_key.len;
     check_ciphers(r, t);
+    check_old_versions(r, t);
     if (rule_said_by_schema(r, t->mode_pos))
         return; // what it is to be is not known
     if (t->mode == TLS_ISTIO_MUTUAL) {
