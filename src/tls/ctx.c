@@ -446,17 +446,6 @@ static void hash_text(SHA256_CTX *sha, const void *text, size_t len)
     SHA256_Update(sha, text, len);
 }
 
-static void hash_names(SHA256_CTX *sha, const struct cert *c)
-{
-    const X509 *leaf = sk_X509_value(c->chain, 0);
-    int at = X509_get_ext_by_NID(leaf, NID_subject_alt_name, -1);
-    hash_text(sha, c->subject, strlen(c->subject));
-    const ASN1_OCTET_STRING *names =
-        at < 0 ? NULL : X509_EXTENSION_get_data(X509_get_ext(leaf, at));
-    hash_text(sha, names ? ASN1_STRING_get0_data(names) : NULL,
-              names ? (size_t)ASN1_STRING_length(names) : 0);
-}
-
 static void hash_peer(SHA256_CTX *sha, const struct tls_peer_policy *p)
 {
     uint8_t flags[2] = {p->insecure_skip_verify, p->trust != NULL};
@@ -473,11 +462,8 @@ static void set_policy(struct tls_ctx *c, const struct tls_server_settings *s)
 {
     SHA256_CTX sha;
     uint8_t auth = (uint8_t)c->client_auth;
-    check(s->identity_count <= TLS_IDENTITIES_MAX); // add_identities saw to it
     SHA256_Init(&sha);
     hash_text(&sha, s->name.ptr, s->name.len);
-    for (uint32_t i = 0; i < s->identity_count; i++)
-        hash_names(&sha, s->identities[i].cert);
     hash_text(&sha, &auth, 1);
     hash_peer(&sha, &c->peer);
     SHA256_Final(c->policy, &sha);

@@ -54,9 +54,9 @@ enum err tls_ctx_create_client(const struct tls_client_settings *s, struct tls_c
 struct tls_ctx *tls_ctx_get(struct tls_ctx *c);
 void tls_ctx_put(struct tls_ctx *c);
 
-// A digest of who may connect and as what: name, names of the certificates, client authentication,
-// CAs, CRLs, names and pins. Sessions do not resume across two digests; a renewed certificate of
-// the same names keeps it.
+// A digest of who may connect and to what: the server's name, client authentication, CAs, CRLs,
+// names and pins. Sessions do not resume across two digests, and connections do not outlive one.
+// Our own certificate is no part of it: one that is renewed, with other names too, keeps both.
 const uint8_t *tls_ctx_policy(const struct tls_ctx *c); // 32 bytes
 enum tls_client_auth tls_ctx_client_auth(const struct tls_ctx *c);
 // The first URI name of our own certificate (`By=` of x-forwarded-client-cert); empty = none.

@@ -25,8 +25,9 @@ def ca(tmp_path_factory):
 
 @pytest.fixture
 def issue(ca):
-    """A certificate for a.test each time."""
-    return lambda: ca.issue(f"site-{next(_numbers)}", ["DNS:a.test"], common_name="a.test")
+    """A certificate for a.test each time, for the other names as well."""
+    return lambda *names: ca.issue(f"site-{next(_numbers)}", ["DNS:a.test", *names],
+                                   common_name="a.test")
 
 
 def place(folder, certificate):
@@ -79,6 +80,23 @@ def test_a_rotated_file_is_live_and_open_connections_stay(site, ca, issue):
         for _ in range(3):
             response = client.roundtrip()
             assert response.status == 200 and response.header("connection") != "close"
+
+
+def test_connections_and_tickets_outlive_a_renewal_with_other_names(site, ca, issue):
+    old, new = issue("DNS:old.test"), issue("DNS:new.test", "DNS:more.test")
+    gateway, folder = site(old)
+    ctx = tls.context(ca)
+    with tls.Client(gateway.ports[443], ctx=ctx) as client:
+        assert client.roundtrip().status == 200
+        place(folder, new)
+        shows(gateway, new)
+        for _ in range(2):
+            response = client.roundtrip()
+            assert response.status == 200 and response.header("connection") != "close"
+        session = client.socket.session
+    with tls.Client(gateway.ports[443], ctx=ctx, session=session) as client:
+        assert client.roundtrip().status == 200
+        assert client.socket.session_reused
 
 
 def test_tickets_go_on_after_a_renewal(site, ca, issue):
