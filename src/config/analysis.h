@@ -24,10 +24,12 @@ struct analysis {
     struct map subsets;        // "fqdn+subset" -> struct subset
     struct map secrets;        // "name" -> struct kube_secret, of any namespace
     struct map endpoints;      // "ns/service" -> struct kube_endpoints, the last of it
-    struct map workloads;      // by label pair, see analyze_service.c
+    struct map workloads;      // by label pair, see analysis.c
     struct map broken; // "Gateway ns/name", "Secret name", "host fqdn", "subsets fqdn": in error
 };
 
+// Fills the indexes from `m`; `scratch` holds them.
+void analysis_index(struct analysis *a);
 // An entry that serves `host` (resolved), or NULL.
 const struct host_entry *analysis_host(const struct analysis *a, struct slice fqdn);
 // Whether a document in error would be what is looked for: then that error is enough.
@@ -45,7 +47,6 @@ bool analysis_has_workload(struct analysis *a, const struct label_map *labels);
 // As k8s.io/apimachinery prints it: "a=1,b=2", sorted.
 struct slice selector_text(struct analysis *a, const struct label_map *selector);
 
-void analysis_index_workloads(struct analysis *a);
 void analyze_gateways(struct analysis *a); // IST0101 selector, credential; 0138, 0145, 0161, 0162
 void analyze_virtual_services(struct analysis *a);  // IST0101, 0112, 0132
 void analyze_dead_rules(struct analysis *a);        // IST0130, 0131

@@ -35,67 +35,6 @@ static void check_verification(struct analysis *a, const struct destination_rule
     }
 }
 
-// ---- IST0173. Endpoints are marked by label pair, so that a subset is looked up, not searched
-// for.
-
-struct workload {
-    const struct label_map *labels;
-    struct workload *next; // with the same pair
-    uint32_t count;        // of this and those behind
-};
-
-static void mark(struct analysis *a, struct map *pairs, const struct label_map *labels)
-{
-    for (uint32_t i = 0; i < labels->count; i++) {
-        struct workload *w = arena_new(&a->scratch, struct workload);
-        w->labels = labels;
-        w->next = map_put(pairs,
-                          analysis_key(a, "%.*s=%.*s", SLICE_FMT(labels->items[i].key),
-                                       SLICE_FMT(labels->items[i].value)),
-                          w);
-        w->count = w->next ? w->next->count + 1 : 1;
-    }
-}
-
-void analysis_index_workloads(struct analysis *a)
-{
-    const struct model *m = a->m;
-    struct map *pairs = &a->workloads;
-    map_init(pairs, &a->scratch, m->pods_count * 2);
-    for (uint32_t i = 0; i < m->pods_count; i++)
-        mark(a, pairs, &m->pods[i]->meta.labels);
-    for (uint32_t i = 0; i < m->workload_entries_count; i++) {
-        mark(a, pairs, &m->workload_entries[i]->labels);
-        mark(a, pairs, &m->workload_entries[i]->meta.labels);
-    }
-    for (uint32_t i = 0; i < m->service_entries_count; i++)
-        for (uint32_t k = 0; k < m->service_entries[i]->endpoint_count; k++)
-            mark(a, pairs, &m->service_entries[i]->endpoints[k].labels);
-}
-
-#define MOST_TRIED 4096u // workloads of one label pair that are compared with a subset
-
-bool analysis_has_workload(struct analysis *a, const struct label_map *labels)
-{
-    uint32_t tried = 0;
-    if (!labels->count)
-        return a->workloads.count > 0;
-    const struct workload *w = NULL; // of the rarest pair
-    for (uint32_t i = 0; i < labels->count; i++) {
-        const struct label *l = &labels->items[i];
-        const struct workload *with = map_get(
-            &a->workloads, analysis_key(a, "%.*s=%.*s", SLICE_FMT(l->key), SLICE_FMT(l->value)));
-        if (!with)
-            return false;
-        if (!w || with->count < w->count)
-            w = with;
-    }
-    for (; w; w = w->next)
-        if (labels_cover(labels, w->labels) || ++tried >= MOST_TRIED)
-            return true;
-    return false;
-}
-
 // What to do where a Service has its addresses from Endpoints that name no Pod: subsets are by
 // Pods' labels.
 static const char *subset_hint(struct analysis *a, const struct kube_service *s)
