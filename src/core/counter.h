@@ -24,6 +24,9 @@
     X(tcp_cx_total, C, "client connections relayed")                                             \
     X(tcp_cx_active, G, "relayed client connections open")                                       \
     X(tcp_cx_no_route, C, "client connections closed because no rule or cluster is for them")    \
+    X(splice_total, C, "directions of relays that went over to splice(2)")                       \
+    X(splice_pipes, G, "pipes with bytes on their way by splice(2)")                             \
+    X(splice_pipe_overflow, C, "times there was no pipe: a limit, or no descriptors")            \
     X(downstream_rq_total, C, "requests received")                                               \
     X(downstream_rq_active, G, "requests in flight")                                             \
     X(downstream_rq_header_timeout, C, "request heads not complete in time")                     \

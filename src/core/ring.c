@@ -252,6 +252,13 @@ void ring_sendmsg(struct ring *r, struct op *op, int fd, const struct msghdr *ms
     start(r, sqe, op);
 }
 
+void ring_poll(struct ring *r, struct op *op, int fd, uint32_t events)
+{
+    struct io_uring_sqe *sqe = sqe_get(r);
+    io_uring_prep_poll_add(sqe, fd, events);
+    start(r, sqe, op);
+}
+
 void ring_poll_multishot(struct ring *r, struct op *op, int fd, uint32_t events)
 {
     struct io_uring_sqe *sqe = sqe_get(r);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 struct ring {
@@ -57,6 +58,13 @@ int ring_accept(int listen_fd);
 void ring_shutdown(int fd, int how);
 void ring_close(int fd); // only with no operation in flight on it
 
+// A pipe that does not block, out of fd[0] and into fd[1]; with room for `bytes` if the user may
+// have so much. Returns the room it has, or -errno.
+int ring_pipe(int fd[2], uint32_t bytes);
+// splice(2) between a socket and a pipe, without waiting: bytes moved, 0 at the end of the stream,
+// -errno. (IORING_OP_SPLICE always goes to another thread.)
+ssize_t ring_splice(int from, int to, size_t most);
+
 // Operations. `op` must not be in flight. A full submission queue is submitted on the spot.
 void ring_accept_multishot(struct ring *r, struct op *op, int listen_fd);
 void ring_connect(struct ring *r, struct op *op, int fd, const struct sockaddr *addr,
@@ -66,5 +74,7 @@ void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_gro
 // Completes with how much was sent, which may be less than asked for. `more`: MSG_MORE.
 void ring_send(struct ring *r, struct op *op, int fd, const void *data, size_t len, bool more);
 void ring_sendmsg(struct ring *r, struct op *op, int fd, const struct msghdr *msg, bool more);
+// Once; completes with the events, POLLERR and POLLHUP among them, or -errno.
+void ring_poll(struct ring *r, struct op *op, int fd, uint32_t events);
 void ring_poll_multishot(struct ring *r, struct op *op, int fd, uint32_t events);
 void ring_cancel(struct ring *r, struct op *target); // target completes with -ECANCELED or its own

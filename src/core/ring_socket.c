@@ -2,6 +2,7 @@
 // never block. Owns nothing; any thread.
 #include "core/ring.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 static int result(int rc)
@@ -48,6 +49,20 @@ int ring_accept(int listen_fd)
 void ring_shutdown(int fd, int how)
 {
     shutdown(fd, how);
+}
+
+int ring_pipe(int fd[2], uint32_t bytes)
+{
+    if (pipe2(fd, O_NONBLOCK | O_CLOEXEC) < 0)
+        return -errno;
+    int room = fcntl(fd[1], F_SETPIPE_SZ, bytes);
+    return room < 0 ? fcntl(fd[1], F_GETPIPE_SZ) : room;
+}
+
+ssize_t ring_splice(int from, int to, size_t most)
+{
+    ssize_t n = splice(from, NULL, to, NULL, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    return n < 0 ? -errno : n;
 }
 
 // close(2) frees the descriptor even when it reports an error; trying again would hit another's.

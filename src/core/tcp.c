@@ -20,6 +20,7 @@ void tcp_pools_init(struct tcp_pools *p, uint32_t max_conns, uint32_t max_chunks
     pool_init(&p->conns, "tcp", sizeof(struct tcp), max_conns);
     bufq_pool_init(&p->chunks, max_chunks);
     pool_init(&p->msgs, "send_messages", sizeof(struct tcp_msg), max_chunks);
+    pipe_pool_init(&p->pipes, TCP_PIPES);
 }
 
 void tcp_pools_fini(struct tcp_pools *p)
@@ -27,6 +28,7 @@ void tcp_pools_fini(struct tcp_pools *p)
     pool_fini(&p->conns);
     pool_fini(&p->chunks);
     pool_fini(&p->msgs);
+    pipe_pool_fini(&p->pipes);
 }
 
 static bool op_in_flight(const struct tcp *t)

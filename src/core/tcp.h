@@ -9,6 +9,7 @@
 #include "core/addr.h"
 #include "core/buf.h"
 #include "core/op.h"
+#include "core/pipe.h"
 #include "core/worker.h"
 
 struct tcp;
@@ -21,6 +22,7 @@ struct tcp_events {
     void (*on_sent)(struct tcp *t); // output fell below the low-water mark or became empty
     void (*on_error)(struct tcp *t, int error); // errno; the connection is dead: call tcp_close
     void (*on_connected)(struct tcp *t);        // after tcp_connect
+    void (*on_paused)(struct tcp *t); // tcp_pause has come to effect: nothing arrives. May be NULL
     // Nothing in flight any more, fd closed: tcp_destroy. The filter is still there.
     void (*on_closed)(struct tcp *t);
     // Where the worker counts these connections' bytes, as they move.
@@ -29,6 +31,7 @@ struct tcp_events {
 };
 
 struct tcp_filter;
+struct splice;
 
 // What stands between a socket and a connection's owner when the bytes on the wire are not the
 // owner's (TLS): received bytes go through `input`, what the owner appends to t->out is moved by
@@ -56,9 +59,10 @@ struct tcp {
     struct turn_task flush;
     struct bufring_waiter starved;
     struct bufq out;
-    struct tcp_filter *filter; // NULL: out is what is sent
-    struct bufq wire;          // with a filter: what is sent
-    struct msghdr *msg;        // in flight by sendmsg (from a worker pool), NULL otherwise
+    struct tcp_filter *filter;                // NULL: out is what is sent
+    struct bufq wire;                         // with a filter: what is sent
+    struct splice *spliced_from, *spliced_to; // this one's bytes, or to it; NULL: by recv and send
+    struct msghdr *msg; // in flight by sendmsg (from a worker pool), NULL otherwise
     uint64_t rx_bytes, tx_bytes;
     uint32_t flags;       // TCP_* below
     uint32_t linger_left; // bytes a lingering close still reads and drops
@@ -98,6 +102,7 @@ struct tcp_pools {
     struct pool conns;
     struct pool chunks;
     struct pool msgs;
+    struct pipe_pool pipes; // for splice.h
 };
 void tcp_pools_init(struct tcp_pools *p, uint32_t max_conns, uint32_t max_chunks);
 void tcp_pools_fini(struct tcp_pools *p);

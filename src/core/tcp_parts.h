@@ -3,6 +3,7 @@
 #include "core/tcp.h"
 
 #define TCP_IOVECS 64
+#define TCP_PIPES 64u // unless tcp_pools.pipes is told another number
 #define TCP_LINGER_BYTES (64u * 1024u)
 #define TCP_LINGER_NS (1 * NS_PER_S)
 #define TCP_FLUSH_STALL_NS (10 * NS_PER_S)

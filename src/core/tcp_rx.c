@@ -155,6 +155,8 @@ void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
         return;
     if (t->flags & TCP_CLOSE_STARTED)
         tcp_finish_if_idle(t);
-    else
+    else if (!(t->flags & TCP_RECV_PAUSED))
         tcp_recv_arm(t);
+    else if (t->events->on_paused && !tcp_silent(t))
+        t->events->on_paused(t);
 }

@@ -67,6 +67,8 @@ static void set_end(struct l4_relay *r, enum l4_end why)
     r->end = why;
     r->end_ns = worker_of(r)->now_ns;
     timer_cancel(&worker_of(r)->timers, &r->timer);
+    splice_stop(&r->up);
+    splice_stop(&r->down);
 }
 
 static bool is_reset(enum l4_end why)
@@ -123,6 +125,17 @@ static void count(struct l4_relay *r, bool from_client, uint64_t n)
         r->cfg->on_bytes(r->owner, from_client, n);
 }
 
+static struct splice *splice_from(struct l4_relay *r, const struct tcp *t)
+{
+    return t == r->client ? &r->up : &r->down;
+}
+
+static void on_moved(struct tcp *t, uint32_t bytes)
+{
+    struct l4_relay *r = t->owner;
+    count(r, t == r->client, bytes);
+}
+
 static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n)
 {
     struct l4_relay *r = t->owner;
@@ -147,13 +160,24 @@ static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bid
     tcp_flush(to);
     if (out->bytes > TCP_HIGH_WATER)
         tcp_pause(t);
+    splice_note(splice_from(r, t), bytes);
+}
+
+static void on_paused(struct tcp *t)
+{
+    splice_advance(splice_from(t->owner, t));
 }
 
 static void on_sent(struct tcp *t)
 {
     struct l4_relay *r = t->owner;
     struct tcp *from = other_of(r, t);
-    if (from && r->connected && !r->ended)
+    if (!from || !r->connected || r->ended)
+        return;
+    struct splice *s = splice_from(r, from);
+    if (splice_active(s))
+        splice_advance(s);
+    else
         tcp_resume(from);
 }
 
@@ -194,6 +218,8 @@ static void on_connected(struct tcp *t)
     r->connected_ns = t->worker->now_ns;
     arm(r, r->cfg->idle_timeout_ns);
     bufq_move(&t->out, &r->held);
+    splice_init(&r->up, r->client, t, &r->cfg->splice, on_moved);
+    splice_init(&r->down, t, r->client, &r->cfg->splice, on_moved);
     if (r->client_eof)
         tcp_shutdown(t);
     else
@@ -262,6 +288,7 @@ static const struct tcp_events client_events = {
     .on_data = on_data,
     .on_eof = on_eof,
     .on_sent = on_sent,
+    .on_paused = on_paused,
     .on_error = on_error,
     .on_closed = on_closed,
     .counted = true,
@@ -272,6 +299,7 @@ static const struct tcp_events upstream_events = {
     .on_data = on_data,
     .on_eof = on_eof,
     .on_sent = on_sent,
+    .on_paused = on_paused,
     .on_error = on_error,
     .on_connected = on_connected,
     .on_closed = on_closed,

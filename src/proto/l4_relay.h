@@ -5,6 +5,7 @@
 // Life: l4_relay_start takes the client's connection and does not read it -> the upstream connects
 // -> bytes flow -> both are closed -> on_end, after which the relay is not touched.
 #pragma once
+#include "core/splice.h"
 #include "proto/dial.h"
 
 struct l4_relay;
@@ -20,7 +21,8 @@ enum l4_end {              // how it came to an end
 };
 
 struct l4_relay_config {
-    uint64_t idle_timeout_ns; // nothing moves either way; 0 = none
+    struct splice_limits splice; // of directions without TLS; after = 0: all bytes pass through
+    uint64_t idle_timeout_ns;    // nothing moves either way; 0 = none
     uint64_t connect_timeout_ns;
     // The upstream is connected, or cannot be: l4_relay_try may be called again, else the client is
     // closed. May be NULL.
@@ -41,7 +43,8 @@ struct l4_relay {
     const char *transport_failure; // why the upstream's TLS has failed, the last time; a constant
     uint64_t rx, tx;               // from and to the client, what was queued for it included
     enum l4_end end;
-    struct bufq held; // of the client, until the upstream is connected
+    struct bufq held;       // of the client, until the upstream is connected
+    struct splice up, down; // from the client, to it; for as long as both are there
     bool connecting, connected, ended, client_eof, upstream_eof;
 };
 

@@ -8,6 +8,10 @@
 #include "tls/conn.h"
 #include "tls/hello.h"
 
+// A direction goes over to splice(2) once it has brought so much in pieces of at least a receive
+// buffer's size: below that copying costs the same, and round trips cost less (ARCHITECTURE.md).
+static const struct splice_limits splice_limits = {.after = 256 * 1024, .large = 8192};
+
 #define TRIES 3u // of endpoints that do not answer; nothing has been sent to those
 
 struct flow {
@@ -263,7 +267,8 @@ static struct flow *flow_create(struct proxy_conn *c, const struct snapshot *s,
     if (!f)
         return NULL;
     *f = (struct flow){.conn = c, .cluster = cluster};
-    f->cfg = (struct l4_relay_config){.idle_timeout_ns = cluster->tcp_idle_timeout_ns,
+    f->cfg = (struct l4_relay_config){.splice = splice_limits,
+                                      .idle_timeout_ns = cluster->tcp_idle_timeout_ns,
                                       .connect_timeout_ns = cluster->connect_timeout_ns,
                                       .on_connect = on_connect,
                                       .on_bytes = on_bytes,

@@ -326,6 +326,8 @@ bool runtime_worker_on_stop(struct worker *w)
 
 #define MAX_CLIENT_CONNECTIONS 65536u
 #define MAX_OUTPUT_CHUNKS 65536u // of 4 KiB: 256 MiB a worker at most
+#define MAX_PIPES 256u           // of 256 KiB
+#define FILES_PER_PIPE 32u       // so that all pipes take a sixteenth of the descriptors
 
 static void watch_pools(struct proxy_worker *pw)
 {
@@ -356,6 +358,12 @@ static void free_worker(struct proxy_worker *pw)
     free(pw);
 }
 
+static uint32_t pipes_cap(const struct runtime *rt)
+{
+    uint32_t n = rt->cfg.connection_files / rt->cfg.workers / FILES_PER_PIPE;
+    return n < MAX_PIPES ? n : MAX_PIPES;
+}
+
 enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_worker **out)
 {
     struct proxy_worker *pw = calloc(1, sizeof(*pw));
@@ -371,6 +379,7 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     map_init(&pw->clusters_by_name, NULL, 64);
     map_init(&pw->departed, NULL, 16);
     tcp_pools_init(&pw->tcp, max + MAX_CLIENT_CONNECTIONS, MAX_OUTPUT_CHUNKS);
+    pw->tcp.pipes.cap = pipes_cap(rt);
     exchange_pools_init(&pw->exchanges, max);
     h1_server_pools_init(&pw->servers, max, &pw->tcp, &pw->exchanges);
     h1_client_pools_init(&pw->clients, MAX_CLIENT_CONNECTIONS, &pw->tcp, &pw->exchanges);

@@ -1,5 +1,4 @@
 """TCP relays: which endpoint a connection gets, and that what one side does the other sees."""
-import hashlib
 import random
 import re
 import signal
@@ -258,31 +257,6 @@ def test_reset_after_a_half_close(joined):
 
 # ---- much data
 
-class _Flow:
-    """Sends a stream of random bytes and tells how far it got."""
-
-    def __init__(self, peer, size, seed):
-        self.sent, self.digest = 0, hashlib.sha256()
-        self._peer, self._size, self._random = peer, size, random.Random(seed)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        while self.sent < self._size:
-            piece = self._random.randbytes(min(64 * 1024, self._size - self.sent))
-            self.digest.update(piece)
-            view = memoryview(piece)
-            while view:
-                n = self._peer.socket.send(view)
-                self.sent += n
-                view = view[n:]
-        self._peer.finish()
-
-    def join(self):
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-
-
 def test_much_both_ways_to_slow_readers(serve, backend):
     """32 MiB each way at once. Neither side reads at first: what the gateway takes in then is
     bounded, and everything arrives once they read."""
@@ -293,7 +267,7 @@ def test_much_both_ways_to_slow_readers(serve, backend):
     upstream = app.accept()
     for peer in (client, upstream):
         peer.socket.settimeout(60)
-    up, down = _Flow(client, size, 1), _Flow(upstream, size, 2)
+    up, down = tcp.Flow(client, size, 1), tcp.Flow(upstream, size, 2)
     taken = settled(lambda: (up.sent, down.sent), quiet=0.5, timeout=30)
     metrics = gateway.metrics()
     for side in ("downstream", "upstream"):
@@ -301,22 +275,11 @@ def test_much_both_ways_to_slow_readers(serve, backend):
         assert held < 8 * MIB, f"{held} bytes were read of a side whose peer takes nothing"
     assert max(taken) < size, "a sender was not held back"
 
-    digests = {}
-
-    def read(name, peer):
-        digest = hashlib.sha256()
-        while piece := peer.socket.recv(200_000):
-            digest.update(piece)
-        digests[name] = digest.hexdigest()
-    readers = [threading.Thread(target=read, args=a, daemon=True)
-               for a in (("down", client), ("up", upstream))]
-    for r in readers:
-        r.start()
+    readers = {"down": tcp.Reader(client), "up": tcp.Reader(upstream)}
     up.join()
     down.join()
-    for r in readers:
-        r.join(60)
-    assert digests == {"up": up.digest.hexdigest(), "down": down.digest.hexdigest()}
+    assert readers["up"].digest() == up.digest()
+    assert readers["down"].digest() == down.digest()
     client.close()
     gateway.wait_idle()
 

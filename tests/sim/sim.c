@@ -61,6 +61,7 @@ void sim_begin(uint64_t seed)
     now_ns = 1000 * NS_PER_S;
     step_fn = NULL;
     sim_socket_reset_all();
+    sim_pipe_reset_all();
     sim_ring_forget();
     sim_faults = (struct sim_faults){.late = draw(600),
                                      .short_send = draw(200),
@@ -76,6 +77,7 @@ void sim_end(void)
 {
     check(sim_ring_idle());
     check(sim_open_sockets() == 0);
+    check(sim_open_pipes() == 0);
     sim_socket_reset_all();
 }
 

@@ -24,6 +24,7 @@ struct sim_faults {
     uint32_t accept_fails;  // -EMFILE
     uint32_t connect_fails; // -ETIMEDOUT
     uint32_t socket_fails;  // -EMFILE from ring_socket; 0 unless a scenario sets it
+    uint32_t pipe_fails;    // -EMFILE from ring_pipe; 0 unless a scenario sets it
     uint32_t reset_drops;   // a reset destroys what was received and not yet read
 };
 extern struct sim_faults sim_faults;
@@ -54,3 +55,4 @@ void sim_shutdown(int fd);                              // FIN
 void sim_close(int fd);                                 // FIN, or RST when bytes are unread
 void sim_reset(int fd);                                 // RST
 uint32_t sim_open_sockets(void);
+uint32_t sim_open_pipes(void);

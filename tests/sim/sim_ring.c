@@ -10,7 +10,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
-enum kind { ACCEPT, CONNECT, RECV, SEND, POLL };
+enum kind { ACCEPT, CONNECT, RECV, SEND, POLL, POLL_ONCE };
 
 struct sim_op {
     struct list_node link;
@@ -19,6 +19,7 @@ struct sim_op {
     enum kind kind;
     int fd;
     bool cancelled, bundle;
+    uint32_t events;              // POLL_ONCE
     struct sockaddr_storage addr; // CONNECT
     socklen_t addr_len;
     const struct msghdr *msg; // SEND, or data and len
@@ -208,6 +209,9 @@ static bool ready(const struct sim_op *o)
     switch (o->kind) {
     case POLL: // a real descriptor, the mailbox's eventfd: asked seldom, it is a system call
         return (polls++ & 15) == 0 && poll(&p, 1, 0) > 0;
+    case POLL_ONCE:
+        return o->events == POLLIN ? sim_readable(sim_socket(o->fd))
+                                   : sim_writable(sim_socket(o->fd));
     case ACCEPT:
     case RECV:
         return sim_readable(sim_socket(o->fd));
@@ -223,6 +227,9 @@ static void complete(struct sim_op *o)
     switch (o->kind) {
     case POLL:
         post(o, POLLIN, OP_MORE, 0);
+        break;
+    case POLL_ONCE:
+        post(o, (int32_t)o->events, 0, 0);
         break;
     case ACCEPT:
         complete_accept(o);
@@ -405,6 +412,11 @@ void ring_sendmsg(struct ring *r, struct op *op, int fd, const struct msghdr *ms
     for (size_t i = 0; i < msg->msg_iovlen; i++)
         o->len += msg->msg_iov[i].iov_len;
     check(o->len > 0);
+}
+
+void ring_poll(struct ring *r, struct op *op, int fd, uint32_t events)
+{
+    start(r, op, POLL_ONCE, fd)->events = events;
 }
 
 void ring_poll_multishot(struct ring *r, struct op *op, int fd, uint32_t events)

@@ -323,5 +323,8 @@ void ring_shutdown(int fd, int how)
 
 void ring_close(int fd)
 {
-    sim_close(fd);
+    if (sim_is_pipe(fd))
+        sim_pipe_close(fd);
+    else
+        sim_close(fd);
 }

@@ -4,6 +4,7 @@
 
 #define SIM_FD_BASE 1000000
 #define SIM_SOCKETS 1024
+#define SIM_PIPE_BASE (SIM_FD_BASE + SIM_SOCKETS)
 #define SIM_PIPE_MAX 65536
 #define SIM_BACKLOG 64
 
@@ -31,6 +32,9 @@ bool sim_readable(const struct sim_socket *s);
 bool sim_writable(const struct sim_socket *s);
 ssize_t sim_take(struct sim_socket *s, void *buf, size_t cap);
 ssize_t sim_give(struct sim_socket *s, const void *buf, size_t len);
+void sim_pipe_reset_all(void);
+bool sim_is_pipe(int fd);
+void sim_pipe_close(int fd);
 void sim_ring_forget(void);
 bool sim_ring_idle(void);
 void sim_time_pass(uint64_t ns);

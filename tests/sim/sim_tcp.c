@@ -1,7 +1,8 @@
 // Scenario: clients talk through a relay (accept, connect, copy both ways with back-pressure) to
 // upstreams that echo. In calm seeds every byte must come back and every connection end by
 // itself; in violent ones connections are closed and reset at random by all sides, pools run
-// dry, and what arrives must still be a prefix. In all of them nothing may be left at the end.
+// dry, and what arrives must still be a prefix. In most of them what comes in large pieces is
+// spliced. In all of them nothing may be left at the end, and what was counted is what came.
 #include "core/listener.h"
 #include "core/log.h"
 #include "proto/l4_relay.h"
@@ -43,8 +44,11 @@ static struct {
     struct upstream upstreams[RELAYS];
     int upstream_listener;
     struct addr upstream_addr;
+    uint64_t relayed;  // as counted, by relays that have ended
     const char *wrong; // NULL = fine
 } g;
+
+static uint64_t spliced; // directions, of all seeds
 
 static uint8_t byte_of(uint32_t id, uint64_t i)
 {
@@ -60,12 +64,15 @@ static void on_end(struct l4_relay *r, void *owner)
         g.wrong = "the end of another relay";
     if (!g.violent && r->end != L4_END_CLOSED)
         g.wrong = "a rough end in a calm seed";
+    if (!g.violent && r->rx != r->tx)
+        g.wrong = "an echo of another length";
+    g.relayed += r->tx;
     memset(slot, 0xee, sizeof(*slot)); // whoever still looks at it notices
     slot->used = false;
 }
 
 static struct dial dial; // in clear text
-static const struct l4_relay_config relay_config = {
+static struct l4_relay_config relay_config = {
     .idle_timeout_ns = 600 * NS_PER_S, .connect_timeout_ns = 10 * NS_PER_S, .on_end = on_end};
 
 static void on_unowned_closed(struct tcp *t)
@@ -239,14 +246,19 @@ static bool quiet(void *arg)
     (void)arg;
     if (g.wrong)
         return true;
+    uint64_t got = 0;
     if (g.violent)
         relay_violence(); // between turns, as another layer's timer would
     for (uint32_t i = 0; i < g.client_count; i++)
         if (!g.clients[i].done)
             return false;
+        else
+            got += g.clients[i].got;
     for (int i = 0; i < RELAYS; i++)
         if (g.relays[i].used)
             return false;
+    if (!g.violent && g.relayed != got)
+        g.wrong = "bytes counted wrongly";
     return true;
 }
 
@@ -257,6 +269,18 @@ static bool listener_gone(void *arg)
 }
 
 // --- One seed --------------------------------------------------------------------------------
+
+// From at once to never; now and then there are no pipes.
+static void draw_splicing(void)
+{
+    relay_config.splice = (struct splice_limits){0};
+    if (sim_chance(300))
+        return;
+    relay_config.splice.after = 1 + rng_below(sim_rng(), sim_chance(500) ? 4 : 3000);
+    relay_config.splice.large = 1 + rng_below(sim_rng(), sim_chance(500) ? 4 : 300);
+    sim_faults.pipe_fails = sim_chance(300) ? rng_below(sim_rng(), 1000) : 0;
+    g.pools.pipes.cap = sim_chance(300) ? rng_below(sim_rng(), 4) : 64;
+}
 
 static void set_up(uint64_t seed)
 {
@@ -291,6 +315,7 @@ static void set_up(uint64_t seed)
         c->to_send = rng_below(sim_rng(), sim_chance(50) ? 200000 : 10000);
     }
     sim_on_step(step, NULL);
+    draw_splicing();
 }
 
 static bool run_seed(uint64_t seed)
@@ -313,6 +338,9 @@ static bool run_seed(uint64_t seed)
         if (g.upstreams[i].fd >= 0)
             sim_close(g.upstreams[i].fd);
     sim_close(g.upstream_listener);
+    spliced += counter_read(&g.w.counters.c[COUNTER_splice_total]);
+    EXPECT_EQ(counter_read(&g.w.counters.c[COUNTER_splice_pipes]), 0);
+    EXPECT_EQ(g.pools.pipes.open, g.pools.pipes.idle);
     EXPECT_EQ(g.pools.chunks.in_use, 0);
     EXPECT_EQ(g.pools.msgs.in_use, 0);
     EXPECT_EQ(g.w.bufs.out, 0);
@@ -326,5 +354,7 @@ static bool run_seed(uint64_t seed)
 TEST(sim_tcp_relay)
 {
     log_set_level(LOG_LEVEL_OFF);
+    spliced = 0;
     sim_run_seeds(run_seed);
+    EXPECT(spliced > 0 || getenv("SIM_SEED"));
 }

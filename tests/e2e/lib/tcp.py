@@ -1,5 +1,7 @@
 """Plain TCP at both ends of a relay. Every wait has a limit."""
+import hashlib
 import queue
+import random
 import socket
 import ssl
 import struct
@@ -65,6 +67,57 @@ class Peer:
 
     def __exit__(self, *_):
         self.close()
+
+
+class Flow:
+    """Sends a stream of random bytes, its end too, and tells how far it got."""
+
+    def __init__(self, peer, size, seed, finish=True):
+        self.sent, self._digest = 0, hashlib.sha256()
+        self._peer, self._size, self._random = peer, size, random.Random(seed)
+        self._finish = finish
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while self.sent < self._size:
+            piece = self._random.randbytes(min(64 * 1024, self._size - self.sent))
+            self._digest.update(piece)
+            view = memoryview(piece)
+            while view:
+                n = self._peer.socket.send(view)
+                self.sent += n
+                view = view[n:]
+        if self._finish:
+            self._peer.finish()
+
+    def join(self):
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+    def digest(self):
+        return self._digest.hexdigest()
+
+
+class Reader:
+    """Reads a stream to its end."""
+
+    def __init__(self, peer):
+        self._peer, self._digest = peer, hashlib.sha256()
+        self.received = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while piece := self._peer.socket.recv(200_000):
+            self._digest.update(piece)
+            self.received += len(piece)
+
+    def digest(self):
+        """Of all that came."""
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        return self._digest.hexdigest()
 
 
 def connect(port, host="127.0.0.1", receive_buffer=None):
