@@ -4,6 +4,7 @@
 // A worker touches only its own slot, so the slots need no atomics.
 #include <re2/re2.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -93,9 +94,24 @@ static size_t character_at(const unsigned char *p, size_t left)
     return n;
 }
 
+static bool is_ascii(struct slice s)
+{
+    uint64_t word, high = 0;
+    size_t i = 0;
+    for (; s.len - i >= sizeof(word); i += sizeof(word)) {
+        memcpy(&word, s.ptr + i, sizeof(word));
+        high |= word;
+    }
+    for (; i < s.len; i++)
+        high |= static_cast<unsigned char>(s.ptr[i]);
+    return (high & 0x8080808080808080u) == 0;
+}
+
 // The text with U+FFFD for each byte that is no UTF-8; false where there is none such.
 static bool mend(struct slice text, std::string &out)
 {
+    if (is_ascii(text))
+        return false;
     const auto *p = reinterpret_cast<const unsigned char *>(text.ptr);
     bool mended = false;
     size_t whole = 0; // up to here it has been looked at, and copied if there is reason to
