@@ -84,6 +84,7 @@ static bool start_workers(struct run *r)
         .any_alpn = o->any_alpn,
         .proxy_sources = o->proxy_sources,
         .proxy_source_count = o->proxy_source_count,
+        .ktls = o->ktls == KTLS_ON,
         .head_timeout_ns = o->head_timeout_ns,
         .idle_timeout_ns = o->idle_timeout_ns,
         .stall_timeout_ns = o->stall_timeout_ns,

@@ -67,6 +67,9 @@
     X(downstream_tls_fail_flood, C, "clients that sent too much without data")                   \
     X(downstream_tls_fail_renegotiation, C, "clients that wanted to renegotiate")                \
     X(downstream_tls_fail_memory, C, "clients lost for lack of TLS memory")                      \
+    X(downstream_tls_fail_key_change, C, "clients whose new keys the kernel could not take")     \
+    X(downstream_tls_ktls, C, "clients whose TLS records the kernel has taken over")             \
+    X(downstream_tls_ktls_fallback, C, "clients whose TLS records it was asked to, and did not") \
     X(downstream_tls_fail_protocol, C, "clients that broke TLS in other ways")                   \
     X(upstream_tls_handshakes, C, "TLS handshakes with upstreams")                               \
     X(upstream_tls_resumed, C, "of these, resumed sessions")                                     \
@@ -76,6 +79,9 @@
     X(upstream_tls_fail_pin, C, "upstreams with a certificate that is not pinned")               \
     X(upstream_tls_fail_alert, C, "upstreams that ended TLS with a fatal alert")                 \
     X(upstream_tls_fail_memory, C, "upstreams lost for lack of TLS memory")                      \
+    X(upstream_tls_fail_key_change, C, "upstreams whose new keys the kernel could not take")     \
+    X(upstream_tls_ktls, C, "upstreams whose TLS records the kernel has taken over")             \
+    X(upstream_tls_ktls_fallback, C, "upstreams whose TLS records it was asked to, and did not") \
     X(upstream_tls_fail_protocol, C, "upstreams that broke TLS in other ways")                   \
     X(tunnel_active, G, "upgraded connections being relayed")                                    \
     X(buffer_starved, C, "receives that found the buffer ring empty")                            \

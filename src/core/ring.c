@@ -231,6 +231,15 @@ void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_gro
     start(r, sqe, op);
 }
 
+void ring_recv_some(struct ring *r, struct op *op, int fd, uint16_t buf_group, uint32_t max)
+{
+    struct io_uring_sqe *sqe = sqe_get(r);
+    io_uring_prep_recv(sqe, fd, NULL, max, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = buf_group;
+    start(r, sqe, op);
+}
+
 // Not MSG_WAITALL: it would hide that a slow reader takes something, until it has taken all, from
 // whoever times stalled connections, and hold all its buffers until then (sim seed 1380).
 static int send_flags(bool more)

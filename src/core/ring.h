@@ -55,6 +55,9 @@ int ring_getsockname(int fd, struct sockaddr_storage *addr, socklen_t *len);
 int ring_getpeername(int fd, struct sockaddr_storage *addr, socklen_t *len);
 // One connection that waits, non-blocking, close-on-exec; -EAGAIN: none does; -errno.
 int ring_accept(int listen_fd);
+// The next record of a socket whose TLS records the kernel opens (kTLS), as far as it fits: its
+// type and how many bytes, -EAGAIN: there is none; -errno.
+int ring_recv_record(int fd, uint8_t *type, void *buf, size_t cap);
 void ring_shutdown(int fd, int how);
 void ring_close(int fd); // only with no operation in flight on it
 
@@ -71,6 +74,8 @@ void ring_connect(struct ring *r, struct op *op, int fd, const struct sockaddr *
                   socklen_t len); // addr must live until done
 // `bundle`: one completion may fill several buffers, where the kernel can.
 void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_group, bool bundle);
+// One receive, into one buffer, of at most `max` bytes.
+void ring_recv_some(struct ring *r, struct op *op, int fd, uint16_t buf_group, uint32_t max);
 // Completes with how much was sent, which may be less than asked for. `more`: MSG_MORE.
 void ring_send(struct ring *r, struct op *op, int fd, const void *data, size_t len, bool more);
 void ring_sendmsg(struct ring *r, struct op *op, int fd, const struct msghdr *msg, bool more);

@@ -3,7 +3,13 @@
 #include "core/ring.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tls.h>
+#include <string.h>
 #include <unistd.h>
+
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
 
 static int result(int rc)
 {
@@ -44,6 +50,24 @@ int ring_getpeername(int fd, struct sockaddr_storage *addr, socklen_t *len)
 int ring_accept(int listen_fd)
 {
     return result(accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
+int ring_recv_record(int fd, uint8_t *type, void *buf, size_t cap)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(1)];
+    struct iovec iov = {buf, cap};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control,
+                       .msg_controllen = sizeof(control)};
+    int rc = result((int)recvmsg(fd, &m, MSG_DONTWAIT));
+    if (rc < 0)
+        return rc;
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    if (!c || c->cmsg_level != SOL_TLS || c->cmsg_type != TLS_GET_RECORD_TYPE)
+        return -EPROTO;
+    memcpy(type, CMSG_DATA(c), 1);
+    return rc;
 }
 
 void ring_shutdown(int fd, int how)

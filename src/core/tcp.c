@@ -5,7 +5,8 @@
 // send and connect all are out of the kernel; CLOSE_STARTED and ERROR are never cleared; on_error
 // comes at most once; callbacks come from completions, timers and deferred tasks only, which is
 // why tcp_close finishes in the flush task even when nothing is in flight. With a filter every send
-// is from `wire`, so `out` may be cleared at any time.
+// is from `wire`, so `out` may be cleared at any time; with TCP_PLAIN_TX only while none is in
+// flight.
 #include "core/tcp.h"
 #include "core/check.h"
 #include "core/tcp_parts.h"
@@ -210,7 +211,8 @@ void tcp_filter_fail(struct tcp *t, int error)
     if (t->flags & (TCP_CLOSE_STARTED | TCP_ERROR | TCP_BROKEN))
         return;
     t->flags |= TCP_BROKEN;
-    bufq_clear(&t->out);
+    if (!(t->flags & TCP_PLAIN_TX) || !t->send.inflight)
+        bufq_clear(&t->out); // or else when that send is done
     tcp_flush(t);
     if (!(t->flags & TCP_CLOSE_AFTER_FLUSH))
         t->events->on_error(t, error);
@@ -306,7 +308,8 @@ void tcp_close(struct tcp *t)
 {
     if (t->flags & TCP_CLOSE_STARTED)
         return;
-    if ((t->flags & TCP_BROKEN) && t->wire.bytes > 0 && !tcp_silent(t) && can_flush(t)) {
+    bool last_words = t->wire.bytes > 0 || t->record.len > 0 || (t->flags & TCP_RECORD);
+    if ((t->flags & TCP_BROKEN) && last_words && !tcp_silent(t) && can_flush(t)) {
         close_after_flush(t);
         return;
     }

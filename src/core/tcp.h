@@ -44,10 +44,24 @@ struct tcp_filter_ops {
     void (*output)(struct tcp_filter *f); // some of t->out to t->wire; only after tcp_ready
     void (*finish)(struct tcp_filter *f); // t->out is empty and stays so: the last words to wire
     void (*destroy)(struct tcp_filter *f);
+
+    // The rest is of filters that leave a direction to the socket (kTLS); NULL for others.
+    // Receiving is about to begin again, and all that came has been through `input`: from here on
+    // it may set t->recv_max and TCP_PLAIN_RX. Calls nothing but tcp_flush.
+    void (*receive)(struct tcp_filter *f);
+    // With TCP_PLAIN_RX a receive has failed. False: it is as if there were no filter.
+    bool (*receive_failed)(struct tcp_filter *f, int error);
+    void (*record_sent)(struct tcp_filter *f); // of tcp_send_record, and nothing has been since
 };
 struct tcp_filter {
     const struct tcp_filter_ops *ops;
     struct tcp *tcp;
+};
+
+// A record that the socket is to send with a type of its own (kTLS).
+struct tcp_record {
+    uint8_t type, len; // 0 = none
+    uint8_t bytes[6];
 };
 
 struct tcp {
@@ -64,8 +78,10 @@ struct tcp {
     struct splice *spliced_from, *spliced_to; // this one's bytes, or to it; NULL: by recv and send
     struct msghdr *msg; // in flight by sendmsg (from a worker pool), NULL otherwise
     uint64_t rx_bytes, tx_bytes;
-    uint32_t flags;       // TCP_* below
-    uint32_t linger_left; // bytes a lingering close still reads and drops
+    uint32_t flags;           // TCP_* below
+    uint32_t recv_max;        // at a time; 0 = no limit. Set by the filter's `receive`
+    struct tcp_record record; // waits to be sent
+    uint32_t linger_left;     // bytes a lingering close still reads and drops
     struct timer linger;
     uint64_t flush_from, flush_end_ns; // of tcp_close_flush: tx_bytes at the last look; the limit
 };
@@ -86,6 +102,10 @@ struct tcp {
 #define TCP_FINISHED (1u << 13)  // the filter has said its last words
 #define TCP_BROKEN (1u << 14)    // the filter has failed: what is on the wire is still sent
 #define TCP_TRUNCATED (1u << 15) // the stream ended without the filter's end (no close_notify)
+#define TCP_PLAIN_RX (1u << 16)  // what comes is the owner's: it does not go through the filter
+#define TCP_PLAIN_TX (1u << 17)  // out is what is sent, and wire stays empty
+#define TCP_RECEIVING (1u << 18) // a receive's completion is being dealt with
+#define TCP_RECORD (1u << 19)    // what is being sent was `record`
 
 // Output at which the other side is told to stop reading, and to go on again.
 #define TCP_HIGH_WATER (256u * 1024u)
@@ -129,10 +149,10 @@ void tcp_resume(struct tcp *t);   // either does nothing the second time
 void tcp_flush(struct tcp *t);    // output was appended to t->out: send at the end of this turn
 void tcp_shutdown(struct tcp *t); // FIN after what is queued
 void tcp_close(struct tcp *t);    // drops what is queued
-// Something waits for the peer to take it.
-static inline bool tcp_unsent(const struct tcp *t)
+// Bytes that wait for the peer to take them.
+static inline size_t tcp_unsent(const struct tcp *t)
 {
-    return t->out.bytes > 0 || t->wire.bytes > 0;
+    return t->out.bytes + t->wire.bytes + t->record.len + (t->flags & TCP_RECORD ? 1 : 0);
 }
 // Sends what is queued, then closes: a lingering close (FIN, then reads and drops up to 64 KiB or
 // 1 s, so that the reply is not lost to a RST). Only on_closed follows. A peer that takes less than
@@ -148,3 +168,7 @@ void tcp_deliver(struct tcp *t, const struct slice *data, const uint16_t *bids, 
 void tcp_deliver_eof(struct tcp *t); // the peer ended the stream inside the filter (close_notify)
 // Broken: on_error. tcp_close then sends what is on the wire (an alert) before it closes.
 void tcp_filter_fail(struct tcp *t, int error);
+// The receive in flight ends, so that `receive` is asked before the next.
+void tcp_receive_anew(struct tcp *t);
+// With TCP_PLAIN_TX: goes out before what is still in t->out, instead of one that waits.
+void tcp_send_record(struct tcp *t, struct tcp_record r);

@@ -14,6 +14,8 @@
 struct tcp_msg {          // of tcp_pools.msgs
     struct msghdr header; // first: struct tcp keeps its address
     struct iovec iov[TCP_IOVECS];
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(1)]; // with `record`
+    struct tcp_record record;
 };
 
 // The owner hears of nothing any more but on_closed.
@@ -25,7 +27,7 @@ static inline bool tcp_silent(const struct tcp *t)
 // What is sent from.
 static inline struct bufq *tcp_sendq(struct tcp *t)
 {
-    return t->filter ? &t->wire : &t->out;
+    return t->filter && !(t->flags & TCP_PLAIN_TX) ? &t->wire : &t->out;
 }
 
 void tcp_fail(struct tcp *t, int error);

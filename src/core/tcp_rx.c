@@ -9,12 +9,18 @@
 
 void tcp_recv_arm(struct tcp *t)
 {
-    const uint32_t no = TCP_RECV_PAUSED | TCP_EOF | TCP_CLOSE_STARTED | TCP_ERROR;
+    const uint32_t no = TCP_RECV_PAUSED | TCP_EOF | TCP_CLOSE_STARTED | TCP_ERROR | TCP_RECEIVING;
     if (t->recv.inflight || !(t->flags & TCP_OPEN) || (t->flags & no) ||
         list_linked(&t->starved.link))
         return;
-    ring_recv_multishot(&t->worker->ring, &t->recv, t->fd, t->worker->bufs.group_id,
-                        t->flags & TCP_BULK);
+    if (t->filter && t->filter->ops->receive)
+        t->filter->ops->receive(t->filter);
+    uint16_t group = t->worker->bufs.group_id;
+    bool bundle = (t->flags & (TCP_BULK | TCP_PLAIN_RX)) == TCP_BULK;
+    if (t->recv_max)
+        ring_recv_some(&t->worker->ring, &t->recv, t->fd, group, t->recv_max);
+    else
+        ring_recv_multishot(&t->worker->ring, &t->recv, t->fd, group, bundle);
 }
 
 void tcp_on_buffers(struct bufring_waiter *w)
@@ -39,6 +45,12 @@ void tcp_resume(struct tcp *t)
         return;
     t->flags &= ~TCP_RECV_PAUSED;
     tcp_recv_arm(t);
+}
+
+void tcp_receive_anew(struct tcp *t)
+{
+    if (t->recv.inflight && !(t->flags & (TCP_RECV_PAUSED | TCP_CLOSE_STARTED)))
+        ring_cancel(&t->worker->ring, &t->recv);
 }
 
 static void drop(struct tcp *t, const uint16_t *bids, uint32_t n, uint32_t bytes)
@@ -83,7 +95,7 @@ static void deliver(struct tcp *t, uint16_t bid, uint32_t len)
         len -= taken;
         if (tcp_silent(t) || (t->flags & TCP_BROKEN))
             drop(t, bids, n, taken);
-        else if (t->filter)
+        else if (t->filter && !(t->flags & TCP_PLAIN_RX))
             t->filter->ops->input(t->filter, data, bids, n);
         else
             t->events->on_data(t, data, bids, n);
@@ -94,8 +106,8 @@ static void deliver(struct tcp *t, uint16_t bid, uint32_t len)
 // cancelled receive's last completion arms the next.
 static void note_bulk(struct tcp *t, uint32_t len)
 {
-    if (len < t->worker->bufs.buffer_bytes || (t->flags & (TCP_BULK | TCP_CLOSE_STARTED)) ||
-        !t->worker->ring.bundles)
+    if (len < t->worker->bufs.buffer_bytes ||
+        (t->flags & (TCP_BULK | TCP_CLOSE_STARTED | TCP_PLAIN_RX)) || !t->worker->ring.bundles)
         return;
     t->flags |= TCP_BULK;
     if (t->recv.inflight && !(t->flags & TCP_RECV_PAUSED))
@@ -135,9 +147,15 @@ static void on_fin(struct tcp *t)
     }
 }
 
-void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
+static void receive_failed(struct tcp *t, int error)
 {
-    struct tcp *t = container_of(op, struct tcp, recv);
+    if (!(t->flags & TCP_PLAIN_RX) || (t->flags & (TCP_CLOSE_STARTED | TCP_ERROR)) ||
+        !t->filter->ops->receive_failed(t->filter, error))
+        tcp_fail(t, error);
+}
+
+static void received(struct tcp *t, int32_t res, uint32_t flags, uint16_t bid)
+{
     if (res > 0) {
         deliver(t, bid, (uint32_t)res);
         note_bulk(t, (uint32_t)res);
@@ -149,8 +167,18 @@ void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
         if (!(t->flags & (TCP_CLOSE_STARTED | TCP_RECV_PAUSED | TCP_ERROR)))
             bufring_wait(&t->worker->bufs, &t->starved);
     } else if (res != -ECANCELED && res != -EINTR && res != -EAGAIN) {
-        tcp_fail(t, -res);
+        receive_failed(t, -res);
     }
+}
+
+// An owner that resumes inside does not begin the next receive: what came with this one may not
+// have been through the filter yet.
+void tcp_on_recv(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
+{
+    struct tcp *t = container_of(op, struct tcp, recv);
+    t->flags |= TCP_RECEIVING;
+    received(t, res, flags, bid);
+    t->flags &= ~TCP_RECEIVING;
     if (flags & OP_MORE)
         return;
     if (t->flags & TCP_CLOSE_STARTED)

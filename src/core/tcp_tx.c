@@ -4,6 +4,11 @@
 #include "core/tcp.h"
 #include "core/tcp_parts.h"
 #include <errno.h>
+#include <linux/tls.h>
+
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
 
 void tcp_flush(struct tcp *t)
 {
@@ -35,7 +40,7 @@ static void fill_wire(struct tcp *t)
         bufq_clear(&t->out); // nothing of it can be sent any more
     if (!(t->flags & TCP_READY) || (t->flags & TCP_BROKEN))
         return;
-    if (t->out.bytes > 0 && t->wire.bytes < TCP_WIRE_MAX)
+    if (t->out.bytes > 0 && t->wire.bytes < TCP_WIRE_MAX && !(t->flags & TCP_PLAIN_TX))
         t->filter->ops->output(t->filter);
     if (t->out.bytes == 0 && (t->flags & ending) && !(t->flags & (TCP_FINISHED | TCP_BROKEN))) {
         t->flags |= TCP_FINISHED;
@@ -49,6 +54,37 @@ static bool may_send(const struct tcp *t)
            !(t->flags & (TCP_CLOSE_STARTED | TCP_ERROR));
 }
 
+void tcp_send_record(struct tcp *t, struct tcp_record r)
+{
+    check((t->flags & TCP_PLAIN_TX) && r.len <= sizeof(r.bytes));
+    t->record = r;
+    tcp_flush(t);
+}
+
+static void send_record(struct tcp *t)
+{
+    struct tcp_pools *pools = container_of(t->out.chunks, struct tcp_pools, chunks);
+    struct tcp_msg *m = pool_get(&pools->msgs);
+    if (!m) { // what it says cannot be left out
+        tcp_fail(t, ENOMEM);
+        return;
+    }
+    m->record = t->record;
+    t->record.len = 0;
+    m->iov[0] = (struct iovec){m->record.bytes, m->record.len};
+    m->header = (struct msghdr){.msg_iov = m->iov,
+                                .msg_iovlen = 1,
+                                .msg_control = m->control,
+                                .msg_controllen = CMSG_LEN(1)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m->header);
+    *c = (struct cmsghdr){
+        .cmsg_level = SOL_TLS, .cmsg_type = TLS_SET_RECORD_TYPE, .cmsg_len = CMSG_LEN(1)};
+    *CMSG_DATA(c) = m->record.type;
+    t->msg = &m->header;
+    t->flags |= TCP_RECORD;
+    ring_sendmsg(&t->worker->ring, &t->send, t->fd, t->msg, false);
+}
+
 void tcp_send_next(struct tcp *t)
 {
     if (!may_send(t))
@@ -58,6 +94,10 @@ void tcp_send_next(struct tcp *t)
     struct bufq *q = tcp_sendq(t);
     if (!may_send(t))
         return;
+    if (t->record.len > 0) {
+        send_record(t);
+        return;
+    }
     if (q->bytes == 0) {
         if (t->out.bytes == 0)
             tcp_flushed(t);
@@ -108,6 +148,13 @@ static void sent(struct tcp *t, size_t bytes)
         t->events->on_sent(t);
 }
 
+static void record_sent(struct tcp *t)
+{
+    t->flags &= ~TCP_RECORD;
+    t->filter->ops->record_sent(t->filter);
+    worker_defer(t->worker, &t->flush);
+}
+
 void tcp_on_send(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
 {
     struct tcp *t = container_of(op, struct tcp, send);
@@ -118,6 +165,8 @@ void tcp_on_send(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
         tcp_finish_if_idle(t);
     else if (t->flags & TCP_ERROR)
         return; // the other half failed; the owner knows
+    else if (res >= 0 && (t->flags & TCP_RECORD))
+        record_sent(t);
     else if (res >= 0)
         sent(t, (size_t)res);
     else if (res == -EINTR || res == -EAGAIN)

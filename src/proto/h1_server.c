@@ -62,7 +62,7 @@ static uint64_t moved(const struct h1_server *s)
 
 void h1_server_arm(struct h1_server *s, uint64_t timeout_ns)
 {
-    s->unsent = s->tcp->out.bytes + s->tcp->wire.bytes;
+    s->unsent = tcp_unsent(s->tcp);
     s->progress = moved(s);
     timer_arm(&s->tcp->worker->timers, &s->timer, s->tcp->worker->now_ns + timeout_ns);
 }
@@ -72,7 +72,7 @@ void h1_server_arm(struct h1_server *s, uint64_t timeout_ns)
 static bool stands_still(const struct h1_server *s)
 {
     uint64_t enough = s->unsent < H1_SERVER_STALL_BYTES ? s->unsent : H1_SERVER_STALL_BYTES;
-    if (tcp_unsent(s->tcp) != (s->unsent > 0))
+    if ((tcp_unsent(s->tcp) > 0) != (s->unsent > 0))
         return false;
     return moved(s) - s->progress < (s->unsent ? enough : 1);
 }

@@ -24,6 +24,7 @@ struct runtime_config {
     struct load_options load;
     struct label_map labels;
     bool any_alpn; // compile_options
+    bool ktls;     // the kernel is asked to take TLS records
     uint32_t workers;
     uint64_t drain_time_ns;
     uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns;

@@ -389,6 +389,7 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     proxy_l4_pools_init(pw, max);
     check(tls_pools_init(&pw->tls, max + MAX_CLIENT_CONNECTIONS, max + MAX_CLIENT_CONNECTIONS) ==
           OK);
+    pw->tls.ktls = rt->cfg.ktls;
     pw->stats = stat_table_create();
     enum err e = worker_init(&pw->worker, &wc);
     if (e != OK) {

@@ -54,11 +54,14 @@ static int bio_write(BIO *bio, const char *bytes, size_t len, size_t *written)
 {
     struct tls_conn *c = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
+    *written = len;
+    if (c->kernel_tx) // sealed with keys and numbers that are the kernel's now
+        return 1;
     if (!bufq_append(c->wire, (struct slice){bytes, len})) {
         c->wire_full = true;
+        *written = 0;
         return 0;
     }
-    *written = len;
     return 1;
 }
 

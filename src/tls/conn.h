@@ -22,13 +22,14 @@ struct tls_ctx;
 #define TLS_RAMP_BYTES (32u * 1024u)
 #define TLS_RAMP_IDLE_NS 1000000000ull
 
-#define TLS_FILTER_BYTES 48 // of tls/filter, which has its objects here too
+#define TLS_FILTER_BYTES 56 // of tls/filter, which has its objects here too
 
 // What all connections of a worker share.
 struct tls_pools {
     struct pool conns, filters;
     struct pool records; // records that came in pieces, while they are incomplete
     uint8_t *gather;     // plaintext in pieces, on its way into one record
+    bool ktls;           // records are to be the kernel's, where it takes them
 };
 enum err tls_pools_init(struct tls_pools *p, uint32_t max_conns, uint32_t max_records) must_use;
 void tls_pools_fini(struct tls_pools *p);
@@ -51,6 +52,7 @@ void tls_pools_fini(struct tls_pools *p);
     X(RENEGOTIATION, "the peer wants to renegotiate")           \
     X(TRUNCATED, "the stream ended without close_notify")       \
     X(MEMORY, "a pool is exhausted")                            \
+    X(KEY_CHANGE, "the kernel cannot follow a KeyUpdate")       \
     X(PROTOCOL, "the peer breaks the protocol")
 
 enum tls_failure {

@@ -23,9 +23,8 @@ static enum tls_read handle_messages(struct tls_conn *c)
     return tls_conn_fail_ssl(c);
 }
 
-// TLS_MORE: this record had nothing for the application.
-static enum tls_read opened(struct tls_conn *c, enum record_result r, const struct record *record,
-                            struct tls_plain *plain, bool in_place)
+enum tls_read tls_conn_opened(struct tls_conn *c, enum record_result r, const struct record *record,
+                              struct tls_plain *plain, bool in_place)
 {
     switch (r) {
     case RECORD_DATA:
@@ -48,6 +47,15 @@ static enum tls_read opened(struct tls_conn *c, enum record_result r, const stru
 static uint32_t record_bytes(const uint8_t *header)
 {
     return RECORD_HEADER_BYTES + ((uint32_t)header[3] << 8 | header[4]);
+}
+
+size_t tls_conn_missing(const struct tls_conn *c)
+{
+    if (c->have == 0)
+        return record_in_message(c->ssl) ? RECORD_HEADER_BYTES : 0;
+    if (c->have < RECORD_HEADER_BYTES)
+        return RECORD_HEADER_BYTES - c->have;
+    return record_bytes(c->head) - c->have;
 }
 
 static void take(struct tls_conn *c, uint8_t *to, uint32_t upto, struct slice *in)
@@ -73,7 +81,7 @@ static enum tls_read gather(struct tls_conn *c, struct slice *in, struct tls_pla
     if (need > RECORD_MAX_BYTES || need == RECORD_HEADER_BYTES) {
         enum record_result r = record_open(c->ssl, c->head, RECORD_HEADER_BYTES, &record);
         c->have = 0;
-        return opened(c, r, &record, plain, false);
+        return tls_conn_opened(c, r, &record, plain, false);
     }
     if (in->len == 0)
         return TLS_MORE;
@@ -89,7 +97,7 @@ static enum tls_read gather(struct tls_conn *c, struct slice *in, struct tls_pla
     if (c->have < need)
         return TLS_MORE;
     c->have = 0; // the block stays until the next call: the plaintext is in it
-    return opened(c, record_open(c->ssl, c->block, need, &record), &record, plain, false);
+    return tls_conn_opened(c, record_open(c->ssl, c->block, need, &record), &record, plain, false);
 }
 
 // One record that begins in *in.
@@ -101,7 +109,7 @@ static enum tls_read read_record(struct tls_conn *c, struct slice *in, struct tl
         return gather(c, in, plain);
     if (r != RECORD_ERROR)
         *in = slice_from(*in, record.used);
-    return opened(c, r, &record, plain, true);
+    return tls_conn_opened(c, r, &record, plain, true);
 }
 
 static enum tls_read read_some(struct tls_conn *c, struct slice *in, struct tls_plain *plain)

@@ -114,7 +114,7 @@ static size_t seal_one(struct tls_conn *c, struct source *s, bool small)
 }
 
 // Tickets and answers to KeyUpdates go out in front of the first data after them.
-static bool flush_messages(struct tls_conn *c)
+bool tls_conn_flush_messages(struct tls_conn *c)
 {
     if (!record_must_flush(c->ssl))
         return true;
@@ -136,7 +136,7 @@ enum err tls_conn_write(struct tls_conn *c, const struct iovec *plain, uint32_t 
         s.left += plain[i].iov_len;
     advance(&s, 0); // past empty pieces
     *taken = 0;
-    if (!c->established || c->closed || c->failure != TLS_FAIL_NONE || !flush_messages(c))
+    if (!c->established || c->closed || c->failure != TLS_FAIL_NONE || !tls_conn_flush_messages(c))
         return ERR_CLOSED;
     bool small = ramping(c, now_ns);
     while (s.left > 0 && c->wire->bytes < wire_max) {

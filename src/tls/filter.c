@@ -2,21 +2,12 @@
 //
 // Invariant: plaintext that is not inside the buffer that came (BUFRING_VOLATILE) is delivered
 // before the connection is read on, for it lies where the next record will.
-#include "tls/filter.h"
-#include "core/counter.h"
+#include "tls/filter_parts.h"
 #include <errno.h>
 
 #define BATCH 32                   // slices handed over at once
 #define PIECES 64                  // of output looked at together
 #define TLS_WIRE_MAX (64u * 1024u) // records sealed ahead of the socket
-#define OVER (TCP_CLOSE_STARTED | TCP_CLOSE_AFTER_FLUSH | TCP_BROKEN)
-
-struct tls_filter {
-    struct tcp_filter base;
-    struct tls_pools *pools;
-    struct tls_conn *conn;
-    bool server;
-};
 
 _Static_assert(sizeof(struct tls_filter) <= TLS_FILTER_BYTES, "as the pool was told");
 
@@ -26,15 +17,7 @@ struct batch {
     uint32_t n;
 };
 
-static struct tls_filter *filter_of(struct tcp_filter *f)
-{
-    return container_of(f, struct tls_filter, base);
-}
-
 // --- counting ---
-
-#define DOWN(name) COUNTER_downstream_tls_##name
-#define UP(name) COUNTER_upstream_tls_##name
 
 static const struct {
     enum counter_id down, up;
@@ -55,10 +38,11 @@ static const struct {
     [TLS_FAIL_RENEGOTIATION] = {DOWN(fail_renegotiation), UP(fail_protocol)},
     [TLS_FAIL_TRUNCATED] = {DOWN(fail_aborted), UP(fail_aborted)},
     [TLS_FAIL_MEMORY] = {DOWN(fail_memory), UP(fail_memory)},
+    [TLS_FAIL_KEY_CHANGE] = {DOWN(fail_key_change), UP(fail_key_change)},
     [TLS_FAIL_PROTOCOL] = {DOWN(fail_protocol), UP(fail_protocol)},
 };
 
-static void count(const struct tls_filter *f, enum counter_id down, enum counter_id up)
+void tls_filter_count(const struct tls_filter *f, enum counter_id down, enum counter_id up)
 {
     counter_add(&f->base.tcp->worker->counters.c[f->server ? down : up], 1);
 }
@@ -67,29 +51,30 @@ static void count_handshake(const struct tls_filter *f)
 {
     struct tls_info info;
     tls_conn_info(f->conn, &info);
-    count(f, DOWN(handshakes), UP(handshakes));
+    tls_filter_count(f, DOWN(handshakes), UP(handshakes));
     if (info.resumed)
-        count(f, DOWN(resumed), UP(resumed));
+        tls_filter_count(f, DOWN(resumed), UP(resumed));
 }
 
 static void count_failure(const struct tls_filter *f)
 {
     enum tls_failure failure = tls_conn_failure(f->conn);
-    count(f, failure_counters[failure].down, failure_counters[failure].up);
+    tls_filter_count(f, failure_counters[failure].down, failure_counters[failure].up);
 }
 
 // --- what tcp calls ---
 
-static void fail(struct tls_filter *f)
+void tls_filter_fail(struct tls_filter *f)
 {
+    tls_filter_say_why(f);
     tcp_filter_fail(f->base.tcp, tls_conn_failure(f->conn) == TLS_FAIL_MEMORY ? ENOMEM : EPROTO);
 }
 
 static void on_start(struct tcp_filter *base)
 {
-    struct tls_filter *f = filter_of(base);
+    struct tls_filter *f = tls_filter_of(base);
     if (tls_conn_start(f->conn) != OK)
-        fail(f);
+        tls_filter_fail(f);
     tcp_flush(base->tcp);
 }
 
@@ -118,6 +103,7 @@ static void note_ready(struct tls_filter *f)
     if ((t->flags & TCP_READY) || !tls_conn_is_established(f->conn))
         return;
     count_handshake(f);
+    tls_filter_ask_kernel(f);
     tcp_ready(t);
 }
 
@@ -139,14 +125,14 @@ static bool read_slice(struct tls_filter *f, struct slice in, uint16_t bid, stru
     if (r == TLS_CLOSED)
         tcp_deliver_eof(t);
     else if (r == TLS_FAILED)
-        fail(f);
+        tls_filter_fail(f);
     return false;
 }
 
 static void on_input(struct tcp_filter *base, const struct slice *data, const uint16_t *bids,
                      uint32_t n)
 {
-    struct tls_filter *f = filter_of(base);
+    struct tls_filter *f = tls_filter_of(base);
     struct tcp *t = base->tcp;
     struct batch b = {.n = 0};
     bool go_on = true;
@@ -161,10 +147,12 @@ static void on_input(struct tcp_filter *base, const struct slice *data, const ui
 
 static void on_output(struct tcp_filter *base)
 {
-    struct tls_filter *f = filter_of(base);
+    struct tls_filter *f = tls_filter_of(base);
     struct tcp *t = base->tcp;
     struct iovec iov[PIECES];
     enum err e = OK;
+    if (tls_filter_give_sending(f))
+        return;
     while (e == OK && t->out.bytes > 0 && t->wire.bytes < TLS_WIRE_MAX) {
         size_t taken = 0;
         uint32_t n = bufq_peek(&t->out, iov, PIECES);
@@ -174,20 +162,23 @@ static void on_output(struct tcp_filter *base)
     // Without memory it goes on when some of the wire has been sent; with nothing there it never
     // would.
     if (e == ERR_CLOSED)
-        fail(f);
+        tls_filter_fail(f);
     else if (e != OK && t->wire.bytes == 0)
         tcp_filter_fail(t, ENOMEM);
 }
 
 static void on_finish(struct tcp_filter *base)
 {
-    struct tls_filter *f = filter_of(base);
-    tls_conn_close(f->conn);
+    struct tls_filter *f = tls_filter_of(base);
+    if (base->tcp->flags & TCP_PLAIN_TX)
+        tls_filter_close_notify(f);
+    else
+        tls_conn_close(f->conn);
 }
 
 static void on_destroy(struct tcp_filter *base)
 {
-    struct tls_filter *f = filter_of(base);
+    struct tls_filter *f = tls_filter_of(base);
     if (!tls_conn_is_established(f->conn) || tls_conn_failure(f->conn) != TLS_FAIL_NONE)
         count_failure(f);
     tls_conn_destroy(f->conn);
@@ -198,7 +189,10 @@ static const struct tcp_filter_ops ops = {.start = on_start,
                                           .input = on_input,
                                           .output = on_output,
                                           .finish = on_finish,
-                                          .destroy = on_destroy};
+                                          .destroy = on_destroy,
+                                          .receive = tls_filter_receive,
+                                          .receive_failed = tls_filter_receive_failed,
+                                          .record_sent = tls_filter_record_sent};
 
 // --- life ---
 
@@ -238,5 +232,5 @@ const struct tls_conn *tls_filter_conn(const struct tcp *t)
 {
     if (!t->filter || t->filter->ops != &ops)
         return NULL;
-    return filter_of(t->filter)->conn;
+    return tls_filter_of(t->filter)->conn;
 }

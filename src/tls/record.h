@@ -42,6 +42,30 @@ bool record_must_flush(const SSL *ssl);
 // does.
 bool record_begin(SSL *ssl);
 
+// ---- for records that somebody else opens and seals (the kernel, see ktls.h)
+
+// What a record of another type than application data held: as record_open says of it. Never
+// RECORD_DATA, RECORD_PARTIAL.
+enum record_result record_control(SSL *ssl, uint8_t type, const uint8_t *bytes, size_t len);
+// Whether part of a handshake message is held, whose rest is in a record to come.
+bool record_in_message(const SSL *ssl);
+// How many KeyUpdates have come since the last data; each changes what record_export answers.
+uint32_t record_key_updates(const SSL *ssl);
+void record_data_came(SSL *ssl); // data has: the counts of what may come between begin anew
+// The fatal alert that was sent last, level and description; false: none was.
+bool record_alert(const SSL *ssl, uint8_t alert[2]);
+
+// With what the next record of a direction is protected (RFC 8446, 7.3; RFC 5246, 6.3).
+struct record_keys {
+    uint16_t version; // TLS1_2_VERSION or TLS1_3_VERSION
+    int cipher_nid;   // NID_aes_128_gcm, NID_aes_256_gcm or NID_chacha20_poly1305
+    uint8_t key[32];
+    uint8_t iv[12]; // GCM in TLS 1.2: the first four bytes, the rest is in each record
+    uint64_t sequence;
+};
+// False for another version or cipher. The caller cleanses what it got.
+bool record_export(const SSL *ssl, bool sealing, struct record_keys *out);
+
 #ifdef __cplusplus
 }
 #endif

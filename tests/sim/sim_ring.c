@@ -20,6 +20,7 @@ struct sim_op {
     int fd;
     bool cancelled, bundle;
     uint32_t events;              // POLL_ONCE
+    uint32_t max;                 // RECV: 0 = a multishot one
     struct sockaddr_storage addr; // CONNECT
     socklen_t addr_len;
     const struct msghdr *msg; // SEND, or data and len
@@ -139,14 +140,15 @@ static void complete_recv(struct sim_op *o)
         post(o, s->reset ? -ECONNRESET : 0, 0, 0);
         return;
     }
-    uint32_t want = sim_chance(500) ? s->in_len : 1 + rng_below(sim_rng(), s->in_len), got = 0;
+    uint32_t there = o->max && o->max < s->in_len ? o->max : s->in_len, got = 0;
+    uint32_t want = sim_chance(500) ? there : 1 + rng_below(sim_rng(), there);
     uint16_t first = k->entries[k->head & mask].bid;
     do {
         uint32_t n = want - got < buffers->buffer_bytes ? want - got : buffers->buffer_bytes;
         sim_take(s, k->entries[k->head++ & mask].memory, n);
         got += n;
     } while (o->bundle && o->ring->bundles && got < want && k->head != k->tail);
-    post(o, (int32_t)got, more_flag() | OP_BUFFER, first);
+    post(o, (int32_t)got, (o->max ? 0 : more_flag()) | OP_BUFFER, first);
 }
 
 // The bytes from `done` on, as far as they are contiguous.
@@ -393,6 +395,12 @@ void ring_recv_multishot(struct ring *r, struct op *op, int fd, uint16_t buf_gro
 {
     check(buffers && buffers->group_id == buf_group);
     start(r, op, RECV, fd)->bundle = bundle;
+}
+
+void ring_recv_some(struct ring *r, struct op *op, int fd, uint16_t buf_group, uint32_t max)
+{
+    check(buffers && buffers->group_id == buf_group && max > 0);
+    start(r, op, RECV, fd)->max = max;
 }
 
 void ring_send(struct ring *r, struct op *op, int fd, const void *data, size_t len, bool more)

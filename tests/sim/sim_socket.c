@@ -4,6 +4,7 @@
 #include "core/check.h"
 #include "core/ring.h"
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 
 static struct sim_socket sockets[SIM_SOCKETS];
@@ -284,6 +285,8 @@ int ring_socket(int family, int type)
 int ring_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
     (void)len;
+    if (level == IPPROTO_TCP && name == TCP_ULP)
+        return -ENOENT; // a kernel without kTLS
     if (level == SOL_SOCKET && name == SO_LINGER)
         sim_socket(fd)->hard_close = ((const struct linger *)value)->l_onoff;
     if (level == SOL_SOCKET && name == SO_ATTACH_FILTER)
@@ -313,6 +316,15 @@ int ring_getpeername(int fd, struct sockaddr_storage *addr, socklen_t *len)
 int ring_accept(int listen_fd)
 {
     return sim_accept(listen_fd);
+}
+
+int ring_recv_record(int fd, uint8_t *type, void *buf, size_t cap)
+{
+    (void)fd;
+    (void)type;
+    (void)buf;
+    (void)cap;
+    return -EAGAIN;
 }
 
 void ring_shutdown(int fd, int how)

@@ -17,6 +17,8 @@ from lib.waiting import eventually
 ROOT = Path(__file__).resolve().parents[3]
 _SANITIZER = re.compile(r"Sanitizer|runtime error:|panic:|check failed|dcheck|assertion", re.I)
 _LOCAL_TIMEOUT = 20.0
+# Flags for every gateway of a run, in front of a test's own.
+_MORE = os.environ.get("SLUICE_RUN_FLAGS", "").split()
 
 
 def binary():
@@ -86,7 +88,7 @@ class Gateway:
         command += ["--workers", str(workers)] if workers else []  # None: the default
         command += ["--admin", "127.0.0.1:0",
                     "--status-port", str(self.status_port),
-                    "--metrics-port", str(self.metrics_port), *map(str, args)]
+                    "--metrics-port", str(self.metrics_port), *_MORE, *map(str, args)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         env={**os.environ, **(env or {})}, preexec_fn=preexec)
         self.out, self.log = _Lines(self.process.stdout), _Lines(self.process.stderr)
