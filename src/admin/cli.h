@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/rcu.h"
 #include "core/selfcheck.h"
+#include "proto/l4_decode.h"
 #include "route/route.h"
 
 enum cli_command {
@@ -41,6 +42,7 @@ struct cli_options {
     bool no_http3;
     enum ktls_mode ktls;
     bool any_alpn;                     // --auto-passthrough-alpn any
+    bool look_at[L4_PROTOCOLS];        // --l4-stats
     struct addr_prefix *proxy_sources; // --proxy-protocol
     uint32_t proxy_source_count;
     uint64_t drain_time_ns;

@@ -63,6 +63,9 @@ static const char run_help[] =
     "      --access-log-format text|json|FORMAT\n"
     "                           Istio's default text or JSON, or a format with Envoy's "
     "%OPERATORS%\n"
+    "      --l4-stats mongo,mysql,redis|none\n"
+    "                           count what connections to servers of these protocols ask for\n"
+    "                           (default: mongo, as Istio)\n"
     "      --log-level LEVEL    debug, info, warn, error or off (default: info), to standard "
     "error\n";
 

@@ -203,6 +203,21 @@ static bool set_proxy_protocol(struct parse *p, const char *v)
     return p->o->proxy_source_count > 0 || fail(p, "%s: an address is needed", p->flag);
 }
 
+static bool set_l4_stats(struct parse *p, const char *v)
+{
+    struct slice rest = slice_of(v), part;
+    memset(p->o->look_at, 0, sizeof(p->o->look_at));
+    if (strcmp(v, "none") == 0)
+        return true;
+    while (slice_split(&rest, ',', &part)) {
+        enum l4_protocol protocol = l4_protocol_parse(part);
+        if (protocol == L4_PLAIN)
+            return fail(p, "%s: '%.*s' is none of mongo, mysql, redis", p->flag, SLICE_FMT(part));
+        p->o->look_at[protocol] = true;
+    }
+    return *v || fail(p, "%s: it is mongo, mysql, redis, several of them, or none", p->flag);
+}
+
 static bool set_no_http3(struct parse *p, const char *v)
 {
     (void)v;
@@ -309,6 +324,7 @@ static const struct flag {
     {"--no-http3", NULL, FOR(RUN), true, set_no_http3},
     {"--ktls", NULL, FOR(RUN), false, set_ktls},
     {"--auto-passthrough-alpn", NULL, FOR(RUN), false, set_auto_passthrough_alpn},
+    {"--l4-stats", NULL, FOR(RUN), false, set_l4_stats},
     {"--proxy-protocol", NULL, FOR(RUN), false, set_proxy_protocol},
     {"--drain-time", NULL, FOR(RUN), false, set_drain_time},
     {"--head-timeout", NULL, FOR(RUN), false, set_head_timeout},
@@ -442,6 +458,7 @@ static void set_defaults(struct cli_options *o)
     arena_init(&o->arena, 0);
     o->command = o->help_for = CLI_COMMANDS;
     o->drain_time_ns = 30 * NS_PER_S;
+    o->look_at[L4_MONGO] = true; // as Istio does
     o->log_level = LOG_LEVEL_INFO;
     o->method = "GET";
     if (addr_parse_port(SLICE("127.0.0.1:15000"), &o->admin) != OK ||

@@ -172,6 +172,21 @@ static void sum_up(const struct runtime *rt, uint32_t id, struct sum *out)
     }
 }
 
+// What the relays of a name were asked for; false: nothing of that family.
+static bool sum_ops(const struct runtime *rt, uint32_t id, enum l4_family family, uint64_t *out)
+{
+    bool any = false;
+    for (uint32_t op = 0; op < L4_OP_COUNT; op++) {
+        out[op] = 0;
+        for (uint32_t w = 0; w < rt->worker_count && l4_ops[op].family == family; w++) {
+            const struct stat_ops *o = stat_ops_peek(rt->workers[w]->stats, id);
+            out[op] += o ? counter_read(&o->c[op]) : 0;
+        }
+        any = any || out[op] > 0;
+    }
+    return any;
+}
+
 struct series { // one name's samples of one metric
     const char *metric, *kind;
     struct slice name;
@@ -327,7 +342,28 @@ static const struct metric {
     {"tcp_tx_bytes_total", "counter", "bytes relayed to clients",
      RELAYS | RELAYS | LISTENERS | CLUSTERS, write_tx_bytes},
 };
-#define FAMILIES (KINDS * sizeof(per_name) / sizeof(per_name[0]))
+#define METRICS (sizeof(per_name) / sizeof(per_name[0]))
+#define FAMILIES (KINDS * (METRICS + L4_FAMILIES))
+
+// sluice_KIND_NAME{KIND="…",LABEL="…"}: of what is seen in the bytes of relays.
+static const struct op_metric {
+    const char *name, *help;
+    const char *label; // NULL: there is one series
+} per_op[L4_FAMILIES] = {
+    [L4_FAMILY_MONGO] = {"mongo_ops_total",
+                         "messages of MongoDB's protocol by operation, as Envoy counts them", "op"},
+    [L4_FAMILY_MYSQL_EVENT] = {"mysql_events_total",
+                               "MySQL's sessions, logins and errors, as Envoy counts them",
+                               "event"},
+    [L4_FAMILY_MYSQL_COMMAND] = {"mysql_commands_total", "commands to MySQL servers", "command"},
+    [L4_FAMILY_REDIS_COMMAND] = {"redis_commands_total", "commands to Redis servers", "command"},
+    [L4_FAMILY_REDIS_ERROR] = {"redis_errors_total", "errors that Redis servers have answered",
+                               NULL},
+    [L4_FAMILY_UNREADABLE] = {"decoding_errors_total",
+                              "relayed connections that do not speak their server's protocol; "
+                              "they are not looked at any more",
+                              "protocol"},
+};
 
 // Of those that no worker has ever touched nothing is said.
 static bool has_values(const struct metric *m, const struct sum *s)
@@ -336,25 +372,69 @@ static bool has_values(const struct metric *m, const struct sum *s)
     return m->kinds & RELAYS ? relays : requests || (m->write == write_flags && relays);
 }
 
-static void write_entry(struct metrics *m, uint32_t family, struct text *out)
+// Its full name is in `name`.
+static void begin_metric(struct metrics *m, struct text *out, struct series *s, char *name,
+                         size_t cap, const char *last, const char *type, const char *help)
+{
+    snprintf(name, cap, "sluice_%s_%s", s->kind, last);
+    s->metric = name;
+    if (!m->described)
+        describe(out, name, type, help);
+    m->described = true;
+}
+
+static void write_counts(struct metrics *m, const struct metric *metric, struct text *out,
+                         struct series *s)
 {
     struct sum sum;
     char name[96];
-    enum stat_kind kind = (enum stat_kind)(family % KINDS);
-    const struct metric *metric = &per_name[family / KINDS];
-    const struct stat_registry *stats = &m->runtime->stats;
-    const struct stat_name *n = &stats->names[m->index];
-    // A name that came while this listing was being made may have had another number before.
-    if (!stat_current(stats, m->index) || n->born > m->epoch || n->kind != kind)
-        return;
     sum_up(m->runtime, m->index, &sum);
     if (!has_values(metric, &sum))
         return;
-    snprintf(name, sizeof(name), "sluice_%s_%s", kind_names[kind], metric->name);
-    if (!m->described)
-        describe(out, name, metric->type, metric->help);
-    m->described = true;
-    metric->write(out, &(struct series){name, kind_names[kind], n->name, &sum});
+    s->sum = &sum;
+    begin_metric(m, out, s, name, sizeof(name), metric->name, metric->type, metric->help);
+    metric->write(out, s);
+}
+
+static void write_ops(struct metrics *m, enum l4_family family, struct text *out, struct series *s)
+{
+    const struct op_metric *metric = &per_op[family];
+    uint64_t counts[L4_OP_COUNT];
+    char name[96];
+    if (!sum_ops(m->runtime, m->index, family, counts))
+        return;
+    begin_metric(m, out, s, name, sizeof(name), metric->name, "counter", metric->help);
+    for (uint32_t op = 0; op < L4_OP_COUNT; op++) {
+        if (counts[op] == 0)
+            continue;
+        labels(out, s, "");
+        if (metric->label)
+            text_printf(out, ",%s=\"%s\"", metric->label, l4_ops[op].label);
+        text_printf(out, "} %" PRIu64 "\n", counts[op]);
+    }
+}
+
+static void write_entry(struct metrics *m, uint32_t family, struct text *out)
+{
+    enum stat_kind kind = (enum stat_kind)(family % KINDS);
+    const struct stat_registry *stats = &m->runtime->stats;
+    const struct stat_name *n = &stats->names[m->index];
+    uint32_t which = family / KINDS;
+    // A name that came while this listing was being made may have had another number before.
+    if (!stat_current(stats, m->index) || n->born > m->epoch || n->kind != kind)
+        return;
+    struct series s = {.kind = kind_names[kind], .name = n->name};
+    if (which < METRICS)
+        write_counts(m, &per_name[which], out, &s);
+    else
+        write_ops(m, (enum l4_family)(which - METRICS), out, &s);
+}
+
+static bool is_of_kind(uint32_t family)
+{
+    uint32_t which = family / KINDS;
+    uint32_t kinds = which < METRICS ? per_name[which].kinds : LISTENERS | CLUSTERS;
+    return kinds & 1u << family % KINDS;
 }
 
 bool metrics_more(void *metrics, struct text *out)
@@ -370,8 +450,7 @@ bool metrics_more(void *metrics, struct text *out)
     }
     while (m->family <= FAMILIES && out->len < PIECE_BYTES) {
         uint32_t family = m->family - 1;
-        bool wanted = per_name[family / KINDS].kinds & 1u << family % KINDS;
-        if (wanted && m->index < m->runtime->stats.count) {
+        if (is_of_kind(family) && m->index < m->runtime->stats.count) {
             write_entry(m, family, out);
             m->index++;
             continue;

@@ -29,14 +29,6 @@ static struct pos udp_server(const void *object)
     return s->port.protocol == PROTO_UDP ? s->port.protocol_pos : nowhere;
 }
 
-static struct pos protocol_statistics(const void *object)
-{
-    const struct server *s = object;
-    bool counted = s->port.protocol == PROTO_MONGO || s->port.protocol == PROTO_MYSQL ||
-                   s->port.protocol == PROTO_REDIS;
-    return counted ? s->port.protocol_pos : nowhere;
-}
-
 static struct pos http2_server(const void *object)
 {
     const struct server *s = object;
@@ -257,8 +249,6 @@ static const struct row {
     const char *field, *consequence;
 } rows[] = {
     {IN_SERVER, REFUSED, udp_server, "a server of protocol UDP", "its listener is not opened"},
-    {IN_SERVER, IGNORED, protocol_statistics, "statistics of the protocol MONGO, MYSQL or REDIS",
-     "its connections are relayed as those of TCP"},
     {IN_SERVER, IGNORED, grpc_web, "gRPC-Web translation", "requests are forwarded as they are"},
     {IN_SERVER, IGNORED, http2_server, "HTTP/2 (protocol HTTP2 or GRPC)",
      "HTTP/1.1 is served on this port, HTTP/2 is answered 505"},

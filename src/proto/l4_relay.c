@@ -136,6 +136,12 @@ static void on_moved(struct tcp *t, uint32_t bytes)
     count(r, t == r->client, bytes);
 }
 
+static void look(struct l4_relay *r, bool from_client, struct slice bytes)
+{
+    if (r->watched)
+        r->cfg->on_look(r->owner, from_client, bytes);
+}
+
 static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bids, uint32_t n)
 {
     struct l4_relay *r = t->owner;
@@ -145,6 +151,7 @@ static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bid
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < n; i++) {
         bytes += data[i].len;
+        look(r, t == r->client, data[i]);
         if (ok)
             ok = bufq_append_buffer(out, data[i], bids[i]);
         else
@@ -160,7 +167,8 @@ static void on_data(struct tcp *t, const struct slice *data, const uint16_t *bid
     tcp_flush(to);
     if (out->bytes > TCP_HIGH_WATER)
         tcp_pause(t);
-    splice_note(splice_from(r, t), bytes);
+    if (!r->watched) // what is looked at must come through our memory
+        splice_note(splice_from(r, t), bytes);
 }
 
 static void on_paused(struct tcp *t)
@@ -269,14 +277,31 @@ bool l4_relay_try(struct l4_relay *r, const struct dial *dial)
     return true;
 }
 
+#define LOOK_AHEAD 64 // pieces of what was read before the relay began
+
+static void look_at_first(struct l4_relay *r, struct bufq *first)
+{
+    struct iovec iov[LOOK_AHEAD];
+    size_t seen = 0;
+    uint32_t n = bufq_peek(first, iov, LOOK_AHEAD);
+    for (uint32_t i = 0; i < n; i++) {
+        look(r, true, (struct slice){iov[i].iov_base, iov[i].iov_len});
+        seen += iov[i].iov_len;
+    }
+    if (seen < first->bytes) // the rest would not follow on what was looked at
+        r->watched = false;
+}
+
 void l4_relay_start(struct l4_relay *r, struct tcp_pools *tcp, struct tcp *client,
                     struct bufq *first, const struct l4_relay_config *cfg, void *owner)
 {
     *r = (struct l4_relay){.client = client, .cfg = cfg, .owner = owner, .tcp = tcp};
     r->start_ns = client->worker->now_ns;
+    r->watched = cfg->on_look != NULL;
     timer_init(&r->timer, on_timer);
     bufq_init(&r->held, &tcp->chunks, &client->worker->bufs);
     if (first) {
+        look_at_first(r, first);
         count(r, true, first->bytes);
         bufq_move(&r->held, first);
     }

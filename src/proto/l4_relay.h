@@ -29,6 +29,9 @@ struct l4_relay_config {
     void (*on_connect)(struct l4_relay *r, void *owner, bool connected);
     // Bytes came from one side for the other (they are in rx or tx). May be NULL.
     void (*on_bytes)(void *owner, bool from_client, uint64_t n);
+    // Looks at what has come, in pieces and in order, and keeps nothing of it; for as long as
+    // `watched`. May be NULL.
+    void (*on_look)(void *owner, bool from_client, struct slice bytes);
     void (*on_end)(struct l4_relay *r, void *owner);
 };
 
@@ -46,6 +49,7 @@ struct l4_relay {
     struct bufq held;       // of the client, until the upstream is connected
     struct splice up, down; // from the client, to it; for as long as both are there
     bool connecting, connected, ended, client_eof, upstream_eof;
+    bool watched; // by on_look, so that nothing is spliced; the owner may end it, not begin it
 };
 
 // Takes over an open, ready client connection. `first`: bytes of it that have been read already (a

@@ -2,6 +2,7 @@
 // a connection that lasts for days holds no snapshot. Worker's thread.
 #include "proxy/l4.h"
 #include "core/ring.h"
+#include "proto/l4_decode.h"
 #include "proto/l4_relay.h"
 #include "proxy/flow_end.h"
 #include "proxy/proxy_internal.h"
@@ -22,6 +23,8 @@ struct flow {
     struct endpoint *endpoint;                         // begun on, until the end
     struct stat_entry *listener_stats, *cluster_stats; // held; NULL: none
     struct timer duration;                             // maxConnectionDuration
+    struct l4_decoder *decoder;                        // NULL: its bytes are not looked at
+    struct stat_ops *listener_ops, *cluster_ops;       // what that counts in; NULL: none
     uint32_t tries;
     uint32_t flags;             // enum response_flag
     struct addr upstream_local; // for the log only
@@ -32,11 +35,13 @@ struct flow {
 void proxy_l4_pools_init(struct proxy_worker *pw, uint32_t cap)
 {
     pool_init(&pw->relays, "relays", sizeof(struct flow), cap);
+    pool_init(&pw->decoders, "l4_decoders", sizeof(struct l4_decoder), cap);
 }
 
 void proxy_l4_pools_fini(struct proxy_worker *pw)
 {
     pool_fini(&pw->relays);
+    pool_fini(&pw->decoders);
 }
 
 // ---- tries
@@ -106,6 +111,64 @@ static void on_bytes(void *owner, bool from_client, uint64_t n)
     for (int i = 0; i < 2; i++)
         if (all[i])
             counter_add(from_client ? &all[i]->rx_bytes : &all[i]->tx_bytes, n);
+}
+
+// ---- looking at the bytes
+
+static void on_op(void *flow, enum l4_op op)
+{
+    struct flow *f = flow;
+    struct stat_ops *all[] = {f->listener_ops, f->cluster_ops};
+    for (int i = 0; i < 2; i++)
+        if (all[i])
+            counter_add(&all[i]->c[op], 1);
+}
+
+static void stop_looking(struct flow *f)
+{
+    f->relay.watched = false;
+    pool_put(&f->conn->listener->pw->decoders, f->decoder);
+    f->decoder = NULL;
+}
+
+static void on_look(void *owner, bool from_client, struct slice bytes)
+{
+    struct flow *f = owner;
+    l4_decode(f->decoder, from_client, bytes);
+    if (f->decoder->stopped)
+        stop_looking(f);
+}
+
+static enum l4_protocol protocol_of(const struct l4_rule *rule)
+{
+    switch (rule->protocol) {
+    case PROTO_MONGO:
+        return L4_MONGO;
+    case PROTO_MYSQL:
+        return L4_MYSQL;
+    case PROTO_REDIS:
+        return L4_REDIS;
+    default:
+        return L4_PLAIN;
+    }
+}
+
+// Where there is no memory for it the connection goes on without.
+static void begin_looking(struct flow *f, const struct snapshot *s, const struct l4_rule *rule,
+                          uint32_t cluster)
+{
+    const struct proxy_listener *l = f->conn->listener;
+    struct proxy_worker *pw = l->pw;
+    const struct listener_config *lc = snapshot_listener(s, l->id);
+    enum l4_protocol protocol = protocol_of(rule);
+    bool wanted = protocol != L4_PLAIN && pw->runtime->cfg.look_at[protocol];
+    f->decoder = wanted ? pool_get(&pw->decoders) : NULL;
+    if (!f->decoder)
+        return;
+    l4_decoder_init(f->decoder, protocol, on_op, f);
+    f->listener_ops = lc ? stat_ops_get(pw->stats, s->listener_stats[lc->stat_id]) : NULL;
+    f->cluster_ops = stat_ops_get(pw->stats, s->cluster_stats[cluster]);
+    f->cfg.on_look = on_look;
 }
 
 static struct stat_entry *begin_count(struct stat_entry *e)
@@ -214,6 +277,8 @@ static void on_end(struct l4_relay *r, void *owner)
     end_count(f->listener_stats, f->flags);
     end_count(f->cluster_stats, f->flags);
     tell_end(f);
+    if (f->decoder)
+        stop_looking(f);
     if (f->endpoint)
         endpoint_end(f->endpoint);
     cluster_put(f->cluster);
@@ -250,9 +315,8 @@ static const struct downstream_ops relay_ops = {drain, close_now};
 
 // ---- start
 
-static const struct l4_target *choose_target(struct proxy_conn *c)
+static const struct l4_target *choose_target(struct proxy_conn *c, const struct l4_rule *rule)
 {
-    const struct l4_rule *rule = chain_rule(c->chain, downstream_local(&c->d));
     if (!rule || rule->total_weight == 0)
         return NULL;
     return l4_pick(rule, rng_below(&c->d.worker->rng, rule->total_weight));
@@ -298,7 +362,8 @@ static struct slice name_of(const struct proxy_conn *c, struct slice server_name
 bool proxy_relay_start(struct proxy_conn *c, struct bufq *first, struct slice server_name)
 {
     struct proxy_worker *pw = c->listener->pw;
-    const struct l4_target *target = choose_target(c);
+    const struct l4_rule *rule = chain_rule(c->chain, downstream_local(&c->d));
+    const struct l4_target *target = choose_target(c, rule);
     const struct snapshot *s = c->last ? c->last : proxy_listener_snapshot(c->listener);
     struct slice name = name_of(c, server_name);
     struct flow *f = target && target->cluster ? flow_create(c, s, target->cluster, name) : NULL;
@@ -311,7 +376,7 @@ bool proxy_relay_start(struct proxy_conn *c, struct bufq *first, struct slice se
     }
     worker_count(&pw->worker, tcp_cx_total);
     worker_count(&pw->worker, tcp_cx_active);
-    (void)downstream_local(&c->d); // while it is open: the log tells it at the end
+    begin_looking(f, s, rule, target->cluster->index);
     c->d.ops = &relay_ops;
     c->d.codec = f;
     l4_relay_start(&f->relay, &pw->tcp, c->d.tcp, first, &f->cfg, f);

@@ -7,6 +7,7 @@
 #include "core/worker.h"
 #include "proto/h1_server.h"
 #include "proto/http.h"
+#include "proto/l4_decode.h"
 #include "proxy/snapshot.h"
 #include "proxy/stats.h"
 #include "tls/conn.h"
@@ -31,6 +32,7 @@ struct runtime_config {
     // Whose connections begin with a PROXY header, and no others.
     const struct addr_prefix *proxy_sources;
     uint32_t proxy_source_count;
+    bool look_at[L4_PROTOCOLS];   // whose relays are looked into and counted
     uint32_t max_connections;     // of clients, all workers together; 0 = by RLIMIT_NOFILE
     uint32_t connection_files;    // for connections of clients and to upstreams; 0 = likewise
     bool (*disturbed)(void *arg); // asked once the documents are read; may be NULL
@@ -59,7 +61,7 @@ struct proxy_worker { // what proxy/ keeps for each worker
     struct h1_client_pools clients;
     struct conn_pool upstreams;
     struct pool conns, hellos, relays; // see accept.h, l4.h
-    struct pool proxied;               // see proxied.h
+    struct pool proxied, decoders;     // see proxied.h, l4.h
     struct list_node all_conns;        // struct proxy_conn: every client's connection
     struct tls_pools tls;
     struct stat_table *stats;

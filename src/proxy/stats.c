@@ -116,8 +116,10 @@ void stat_table_destroy(struct stat_table *t)
 {
     if (!t)
         return;
-    for (uint32_t i = 0; i < STAT_CHUNKS; i++)
+    for (uint32_t i = 0; i < STAT_CHUNKS; i++) {
         free(atomic_load_explicit(&t->chunks[i], memory_order_relaxed));
+        free(atomic_load_explicit(&t->op_chunks[i], memory_order_relaxed));
+    }
     free(t);
 }
 
@@ -134,6 +136,21 @@ struct stat_entry *stat_get(struct stat_table *t, uint32_t id)
         atomic_store_explicit(&t->chunks[chunk], e, memory_order_release);
     }
     return &e[id % STAT_CHUNK];
+}
+
+struct stat_ops *stat_ops_get(struct stat_table *t, uint32_t id)
+{
+    uint32_t chunk = id / STAT_CHUNK;
+    if (chunk >= STAT_CHUNKS)
+        return NULL;
+    struct stat_ops *o = atomic_load_explicit(&t->op_chunks[chunk], memory_order_relaxed);
+    if (!o) {
+        o = calloc(STAT_CHUNK, sizeof(*o));
+        if (!o)
+            return NULL;
+        atomic_store_explicit(&t->op_chunks[chunk], o, memory_order_release);
+    }
+    return &o[id % STAT_CHUNK];
 }
 
 // Before its snapshot is unpinned, with release: who has seen that sees this.
@@ -155,13 +172,29 @@ bool stat_is_held(const struct stat_table *t, uint32_t id)
     return e && atomic_load_explicit(&e->held.v, memory_order_acquire) > 0;
 }
 
+static void clear_counters(void *counters, size_t bytes)
+{
+    struct counter *c = counters;
+    for (size_t i = 0; c && i < bytes / sizeof(*c); i++)
+        atomic_store_explicit(&c[i].v, 0, memory_order_relaxed);
+}
+
 void stat_clear(struct stat_table *t, uint32_t id)
 {
     struct stat_entry *e = (struct stat_entry *)(uintptr_t)stat_peek(t, id);
+    struct stat_ops *o = (struct stat_ops *)(uintptr_t)stat_ops_peek(t, id);
     _Static_assert(sizeof(*e) % sizeof(struct counter) == 0, "an entry is nothing but counters");
-    struct counter *c = (struct counter *)e;
-    for (size_t i = 0; e && i < sizeof(*e) / sizeof(*c); i++)
-        atomic_store_explicit(&c[i].v, 0, memory_order_relaxed);
+    clear_counters(e, sizeof(*e));
+    clear_counters(o, sizeof(*o));
+}
+
+const struct stat_ops *stat_ops_peek(const struct stat_table *t, uint32_t id)
+{
+    uint32_t chunk = id / STAT_CHUNK;
+    if (chunk >= STAT_CHUNKS)
+        return NULL;
+    struct stat_ops *o = atomic_load_explicit(&t->op_chunks[chunk], memory_order_acquire);
+    return o ? &o[id % STAT_CHUNK] : NULL;
 }
 
 const struct stat_entry *stat_peek(const struct stat_table *t, uint32_t id)

@@ -6,6 +6,7 @@
 #include "core/map.h"
 #include "core/slice.h"
 #include "proto/exchange.h"
+#include "proto/l4_decode.h"
 #include <pthread.h>
 
 enum stat_kind { STAT_LISTENER, STAT_ROUTE, STAT_CLUSTER };
@@ -25,11 +26,16 @@ struct stat_entry { // written by one worker
     struct counter held;                      // by who counts here and pins no snapshot
 };
 
+struct stat_ops { // of relays whose bytes are looked at; written by one worker
+    struct counter c[L4_OP_COUNT];
+};
+
 #define STAT_CHUNK 64u
 #define STAT_CHUNKS 32768u
 
 struct stat_table { // one per worker
     _Atomic(struct stat_entry *) chunks[STAT_CHUNKS];
+    _Atomic(struct stat_ops *) op_chunks[STAT_CHUNKS]; // behind the same numbers
 };
 
 struct stat_registry { // control thread, and listings under the lock
@@ -61,6 +67,7 @@ struct stat_table *stat_table_create(void);
 void stat_table_destroy(struct stat_table *t);
 // The worker's own entry; the chunk is allocated on first use. NULL past the end of the table.
 struct stat_entry *stat_get(struct stat_table *t, uint32_t id);
+struct stat_ops *stat_ops_get(struct stat_table *t, uint32_t id); // likewise
 // The number stays its name's until then, whatever the configuration. The worker whose entry it is.
 void stat_hold(struct stat_entry *e);
 void stat_release(struct stat_entry *e); // nothing is counted by the holder after this
@@ -69,3 +76,4 @@ bool stat_is_held(const struct stat_table *t, uint32_t id); // any thread
 void stat_clear(struct stat_table *t, uint32_t id);
 // Reader side: NULL when this worker never touched it.
 const struct stat_entry *stat_peek(const struct stat_table *t, uint32_t id);
+const struct stat_ops *stat_ops_peek(const struct stat_table *t, uint32_t id);

@@ -15,9 +15,10 @@ struct l4_target { // an entry of tcp[].route or tls[].route that has a weight
     struct slice cluster_name;
     uint32_t weight_end; // running total
 };
-struct l4_rule {                  // networking.istio.io VirtualService.tcp[] or tls[]
-    struct slice virtual_service; // "name.namespace"; empty for AUTO_PASSTHROUGH
-    struct slice stat_prefix;     // the cluster of a lone destination, else the VirtualService
+struct l4_rule {                   // networking.istio.io VirtualService.tcp[] or tls[]
+    struct slice virtual_service;  // "name.namespace"; empty for AUTO_PASSTHROUGH
+    enum server_protocol protocol; // of the server
+    struct slice stat_prefix;      // the cluster of a lone destination, else the VirtualService
     struct pos pos;
     const struct addr_prefix *subnets; // match[].destinationSubnets; none: any address
     uint32_t subnet_count;

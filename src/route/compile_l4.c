@@ -72,7 +72,7 @@ static bool build_rule(struct compile *c, struct l4_rule *r, const struct server
                        const struct virtual_service *vs, const struct l4_route *in,
                        const struct l4_match *m)
 {
-    *r = (struct l4_rule){.pos = compile_pos(c, in->pos)};
+    *r = (struct l4_rule){.pos = compile_pos(c, in->pos), .protocol = ref->server->port.protocol};
     if (m && m->destination_subnets.count) {
         set_subnets(c, r, &m->destination_subnets);
         if (r->subnet_count == 0)
@@ -87,7 +87,8 @@ static bool build_rule(struct compile *c, struct l4_rule *r, const struct server
 
 struct l4_rule compile_cluster_rule(struct compile *c, const struct cluster_config *cluster)
 {
-    struct l4_rule r = {.stat_prefix = cluster->name, .target_count = 1, .total_weight = 1};
+    struct l4_rule r = {
+        .protocol = PROTO_TLS, .stat_prefix = cluster->name, .target_count = 1, .total_weight = 1};
     r.targets = arena_new(c->out, struct l4_target);
     *r.targets = (struct l4_target){cluster, cluster->name, 1};
     return r;

@@ -60,6 +60,11 @@ class Metrics:
         return sum(v for n, have, v in self.samples
                    if n == name and all(have.get(k) == w for k, w in labels.items()))
 
+    def by(self, name, label, **labels):
+        """{that label's value: sample} of those whose other labels include these."""
+        return {have[label]: v for n, have, v in self.samples
+                if n == name and all(have.get(k) == w for k, w in labels.items())}
+
     def has(self, name):
         return any(n == name for n, _, _ in self.samples)
 

@@ -141,6 +141,31 @@ TEST(metrics_families_by_name)
     destroy_runtime();
 }
 
+TEST(metrics_of_what_relays_were_asked_for)
+{
+    make_runtime();
+    for (int w = 0; w < 2; w++) {
+        struct stat_ops *o = stat_ops_get(rt->workers[w]->stats, ids[0]);
+        counter_add(&o->c[L4_OP_MONGO_QUERY], 2);
+        counter_add(&o->c[L4_OP_REDIS_get], 3);
+        counter_add(&o->c[L4_OP_REDIS_ERROR], 1);
+    }
+    char *text = listing();
+    EXPECT(has_line(text, "# TYPE sluice_listener_mongo_ops_total counter"));
+    EXPECT(has_line(text, "sluice_listener_mongo_ops_total{listener=\"0.0.0.0_8080\",op=\"query\"} 4"));
+    EXPECT(has_line(text, "sluice_listener_redis_commands_total{listener=\"0.0.0.0_8080\",command=\"get\"} 6"));
+    EXPECT(has_line(text, "sluice_listener_redis_errors_total{listener=\"0.0.0.0_8080\"} 2"));
+    EXPECT(strstr(text, "mysql") == NULL); // not even its HELP
+    EXPECT(strstr(text, "sluice_cluster_") == NULL);
+    free(text);
+    for (int w = 0; w < 2; w++)
+        stat_clear(rt->workers[w]->stats, ids[0]);
+    text = listing();
+    EXPECT(strstr(text, "redis") == NULL);
+    free(text);
+    destroy_runtime();
+}
+
 static bool name_char(char c, bool first)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == ':' || (!first && c >= '0' && c <= '9');

@@ -34,7 +34,6 @@ static const struct row {
     enum gone gone; // out of the model, or marked there
 } table[] = {
     {"a server of protocol UDP", "7:43 error", SERVER("UDP", ""), 0},
-    {"statistics of the protocol MONGO, MYSQL or REDIS", "7:43 warning", SERVER("MONGO", ""), 0},
     {"gRPC-Web translation", "7:43 warning", SERVER("GRPC-WEB", ""), 0},
     {"HTTP/2 (protocol HTTP2 or GRPC)", "7:43 warning", SERVER("GRPC", ""), 0},
     {"defaultEndpoint", "6:5 warning", SERVER("HTTP", "    defaultEndpoint: 127.0.0.1:80\n"), 0},
