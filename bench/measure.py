@@ -43,7 +43,9 @@ class Bench:
         return certificate, private
 
     @contextlib.contextmanager
-    def backend(self, size, *flags):
+    def backend(self, size, tls=False):
+        certificate, key = self.credential("ec")
+        flags = ["--certificate", certificate, "--key", key] if tls else []
         p = start([BIN / "bench-backend", "--bytes", size, *flags], self.load_cpu, stdout=subprocess.PIPE,
                   text=True)
         try:
@@ -77,6 +79,19 @@ class Bench:
         if not out:
             raise Unavailable(f"the client ended with {p.returncode}")
         return json.loads(out)
+
+    def limit(self, row):
+        """What BoringSSL alone does of the row's work, in the shape of a measurement."""
+        certificate, key = self.credential(row.key)
+        p = start([BIN / "bench-limit", "--work", row.limit, "--seconds", self.options.seconds,
+                   "--certificate", certificate, "--key", key], self.gateway_cpu,
+                  stdout=subprocess.PIPE, text=True)
+        out, _ = p.communicate(timeout=self.options.seconds * 10 + 30)
+        if p.returncode:
+            raise Unavailable(f"bench-limit ended with {p.returncode}")
+        rate = json.loads(out)["per_cpu_s"] / (row.size if row.limit == "seal" else 1)
+        return {"per_cpu_s": rate, "rate": rate, "p50_us": 0, "p99_us": 0, "rss_kib": 0, "gateway_pct": 100,
+                "load_pct": 0, "foreign_pct": 0, "speed": self.speed(), "errors": 0}
 
     def speed(self):
         """Steps a CPU-second of a fixed walk through memory, on the gateway's CPU. It drops when

@@ -24,8 +24,9 @@ class Load(typing.NamedTuple):
     kind: str  # peers.Job
     size: int = 1024  # of an answer's body
     client: tuple = ("--conns", 64)
-    backend: tuple = ()
-    key: str = "ec"  # of the certificate
+    tls_backend: bool = False
+    key: str = "ec"  # of the certificate; "rsa2048"
+    limit: str = ""  # bench-limit's name of the work, where it is the bare limit
 
     @property
     def bulk(self):
@@ -44,6 +45,19 @@ LOADS = {
     "relay-conn": Load("TCP relay, a connection a request, 1 KiB", "tcp",
                        client=("--conns", 64, "--close")),
     "relay-bulk": Load("TCP relay, 8 connections, 10 MiB", "tcp", 10 << 20, BULK),
+    "passthrough": Load("TLS passed through by server name, a (resumed) connection a request", "sni",
+                        client=("--conns", 64, "--close", "--resume"), tls_backend=True),
+    "https": Load("HTTPS HTTP/1.1 keep-alive, 64 connections, 1 KiB", "https",
+                  client=("--conns", 64, "--tls")),
+    "handshake": Load("TLS 1.3 full handshakes, P-256, one request each", "https",
+                      client=("--conns", 64, "--close", "--tls"), limit="handshake"),
+    "handshake-rsa": Load("TLS 1.3 full handshakes, RSA-2048, one request each", "https",
+                          client=("--conns", 64, "--close", "--tls"), key="rsa2048",
+                          limit="handshake"),
+    "resume": Load("TLS 1.3 resumed handshakes, one request each", "https",
+                   client=("--conns", 64, "--close", "--resume"), limit="resume"),
+    "bulk": Load("HTTPS HTTP/1.1, 8 connections, 10 MiB", "https", 10 << 20, (*BULK, "--tls"),
+                 limit="seal"),
 }
 
 
@@ -52,7 +66,7 @@ def row_load(name, bench, field):
     row = LOADS[name]
     results, failed = {}, {}
     with contextlib.ExitStack() as stack:
-        backend, upstream = stack.enter_context(bench.backend(row.size, *row.backend))
+        backend, upstream = stack.enter_context(bench.backend(row.size, row.tls_backend))
         running = {}
         for c in (c for c in field if row.kind in c.kinds):
             results[c.name] = []
@@ -62,6 +76,8 @@ def row_load(name, bench, field):
             except Unavailable as why:
                 failed[c.name] = str(why)
         for n in range(bench.options.rounds):
+            if row.limit and any(c.name == "bare" for c in field):
+                results.setdefault("bare", []).append(bench.limit(row))
             for who in in_turn(list(running), n):
                 say(f"{name} round {n + 1}/{bench.options.rounds}: {who}")
                 gateway, port = running[who]
@@ -74,8 +90,12 @@ def row_load(name, bench, field):
     return results, failed
 
 
+IDLE = {"idle": "http", "idle-tls": "https"}
+
+
 def row_idle(name, bench, field):
-    """memory of an idle HTTP connection"""
+    """What an idle connection that did one request costs in memory."""
+    kind = IDLE[name]
     nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     conns = 1000 if bench.options.quick else min(10000, nofile // 3 * 2)
     results, failed = {}, {}
@@ -83,11 +103,11 @@ def row_idle(name, bench, field):
         for c in (c for c in field if c.name != "bare"):
             say(f"{name}: {c.name}, {conns} connections")
             try:
-                with bench.gateway(c, "http", upstream) as (gateway, port):
-                    results[c.name] = [hold_idle(bench, gateway, port, conns)]
+                with bench.gateway(c, kind, upstream) as (gateway, port):
+                    results[c.name] = [hold_idle(bench, gateway, port, conns, kind)]
             except Unavailable as why:
                 failed[c.name] = str(why)
-    tell(f"\n{row_idle.__doc__}\n")
+    tell(f"\nmemory of an idle {kind.upper()} connection\n")
     tell(table(["contender", "connections", "RSS before KiB", "after KiB", "KiB a connection"],
                 [[n, r["conns"], r["before_kib"], r["after_kib"], f'{r["per_conn_kib"]:.2f}']
                  for n, (r,) in results.items()]))
@@ -106,11 +126,12 @@ def settled(read, limit_s=5):
     return last
 
 
-def hold_idle(bench, gateway, port, conns):
+def hold_idle(bench, gateway, port, conns, kind):
     """What `conns` connections that each did one request add to the gateway's memory."""
-    bench.client(port, WARM_UP_S, "--conns", 16)
+    tls = ["--tls"] if kind == "https" else []
+    bench.client(port, WARM_UP_S, "--conns", 16, *tls)
     before = settled(lambda: rss_kib(gateway.pid))
-    p = start([BIN / "bench-idle", "--port", port, "--conns", conns], bench.load_cpu,
+    p = start([BIN / "bench-idle", "--port", port, "--conns", conns, *tls], bench.load_cpu,
               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         opened = int((p.stdout.readline().split() or ["", 0])[1])
@@ -123,4 +144,4 @@ def hold_idle(bench, gateway, port, conns):
             "per_conn_kib": (after - before) / max(opened, 1)}
 
 
-ROWS = {**dict.fromkeys(LOADS, row_load), "idle": row_idle}
+ROWS = {**dict.fromkeys(LOADS, row_load), **dict.fromkeys(IDLE, row_idle)}

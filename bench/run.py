@@ -3,11 +3,17 @@
 
     ./dev bench [--quick] [--rounds N] [--seconds S] [--only NAME,…] [--verbose] [ROW…]
 
-Rows:  h1          HTTP/1.1 keep-alive, 64 connections, 1 KiB answers
-       relay       TCP relay, 64 connections, 1 KiB answers
-       relay-conn  TCP relay, a connection for each request
-       relay-bulk  TCP relay, 8 connections, 10 MiB answers
-       idle        memory of an idle HTTP connection (10,000 of them, or what nofile allows)
+Rows:  h1             HTTP/1.1 keep-alive, 64 connections, 1 KiB answers
+       relay          TCP relay, 64 connections, 1 KiB answers
+       relay-conn     TCP relay, a connection for each request
+       relay-bulk     TCP relay, 8 connections, 10 MiB answers
+       passthrough    TLS passed through by server name, a (resumed) connection for each request
+       https          HTTP/1.1 over TLS, keep-alive, 64 connections, 1 KiB answers
+       handshake      TLS 1.3 full handshakes with P-256, one request each; handshake-rsa: RSA-2048
+       resume         resumed handshakes, one request each
+       bulk           HTTP/1.1 over TLS, 8 connections, 10 MiB answers
+       idle           memory of an idle HTTP connection (10,000 of them, or what nofile allows)
+       idle-tls       the same over TLS
 
 All contenders are up at once and take turns, in another order each round, so that each is compared
 with what ran within seconds of it. Each has one worker, pinned with all it starts to the first

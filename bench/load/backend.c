@@ -1,12 +1,14 @@
 // bench-backend: the upstream of every measurement. Answers each HTTP/1.1 request, whatever it
 // asks for, with the same 200 and a body of --bytes bytes, and keeps the connection. It shares a
-// core with the client, so it does nothing else: requests with a body are not understood.
+// core with the client, so it does nothing else: requests with a body are not understood. With
+// --certificate and --key it speaks TLS.
 // A connection is closed when its receive has ended and no send is in flight; until then its
 // descriptor, which names it in the completions, cannot be given to another.
 #include <getopt.h>
 #include <stddef.h>
 
 #include "load.h"
+#include "tls.h"
 
 enum { OP_ACCEPT, OP_RECV, OP_SEND };
 
@@ -14,7 +16,11 @@ struct connection {
     unsigned owed;    // requests read and not yet answered
     unsigned matched; // bytes of CRLFCRLF seen at the end of the last buffer
     bool sending, ended;
+    struct tls tls;
+    char *records; // being sent
 };
+
+enum { RECORDS_MAX = 1 << 16 };
 
 static struct io_uring ring;
 static struct buffers buffers;
@@ -22,6 +28,7 @@ static struct connection *connections; // by descriptor
 static size_t connections_max;
 static char *response;
 static size_t response_len;
+static SSL_CTX *tls_context; // NULL: clear text
 
 static uint64_t tag(int op, int fd)
 {
@@ -43,13 +50,33 @@ static void response_build(long bytes)
     free(body);
 }
 
-static void send_start(int fd)
+static void send_start(int fd, const char *bytes, size_t len)
 {
     struct io_uring_sqe *sqe = ring_sqe(&ring);
-    io_uring_prep_send(sqe, fd, response, response_len, MSG_WAITALL | MSG_NOSIGNAL);
+    io_uring_prep_send(sqe, fd, bytes, len, MSG_WAITALL | MSG_NOSIGNAL);
     io_uring_sqe_set_data64(sqe, tag(OP_SEND, fd));
-    connections[fd].owed--;
     connections[fd].sending = true;
+}
+
+// One answer, or nothing if all are given.
+static void answer(int fd)
+{
+    struct connection *c = &connections[fd];
+    if (c->owed == 0)
+        return;
+    c->owed--;
+    if (tls_context == NULL)
+        send_start(fd, response, response_len);
+    else if (SSL_write(c->tls.ssl, response, (int)response_len) <= 0)
+        c->owed = 0; // the receive ends too
+}
+
+static void send_records(int fd)
+{
+    struct connection *c = &connections[fd];
+    size_t n = tls_take(&c->tls, c->records, RECORDS_MAX);
+    if (n > 0)
+        send_start(fd, c->records, n);
 }
 
 // Counts the heads that end in this buffer.
@@ -79,15 +106,34 @@ static unsigned heads(struct connection *c, const char *p, size_t len)
     return n;
 }
 
+static void finish(int fd)
+{
+    if (tls_context != NULL)
+        tls_free(&connections[fd].tls);
+    free(connections[fd].records);
+    close(fd);
+}
+
+// Ciphertext: the handshake, and the requests in it.
+static void decrypt(struct connection *c, const char *p, size_t len)
+{
+    char plain[4096];
+    int n;
+    BIO_write(c->tls.in, p, (int)len);
+    while ((n = SSL_read(c->tls.ssl, plain, sizeof plain)) > 0)
+        c->owed += heads(c, plain, (size_t)n);
+}
+
 static void advance(int fd)
 {
     struct connection *c = &connections[fd];
     if (c->sending)
         return;
-    if (c->owed > 0)
-        send_start(fd);
-    else if (c->ended)
-        close(fd);
+    answer(fd);
+    if (tls_context != NULL)
+        send_records(fd);
+    if (!c->sending && c->ended)
+        finish(fd);
 }
 
 static void on_accept(const struct io_uring_cqe *cqe)
@@ -100,6 +146,10 @@ static void on_accept(const struct io_uring_cqe *cqe)
         return;
     }
     connections[fd] = (struct connection){0};
+    if (tls_context != NULL) {
+        connections[fd].tls = tls_new(tls_context, NULL);
+        connections[fd].records = must_calloc(1, RECORDS_MAX);
+    }
     arm_recv(&ring, fd, true, tag(OP_RECV, fd));
 }
 
@@ -108,7 +158,10 @@ static void on_recv(int fd, const struct io_uring_cqe *cqe)
     struct connection *c = &connections[fd];
     if (cqe->res > 0) {
         unsigned id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-        c->owed += heads(c, buffer_at(&buffers, id), (size_t)cqe->res);
+        if (tls_context == NULL)
+            c->owed += heads(c, buffer_at(&buffers, id), (size_t)cqe->res);
+        else
+            decrypt(c, buffer_at(&buffers, id), (size_t)cqe->res);
         buffers_give(&buffers, id);
     }
     if (!(cqe->flags & IORING_CQE_F_MORE)) {
@@ -155,8 +208,10 @@ static void serve(int listener)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"port", 1, NULL, 'p'}, {"bytes", 1, NULL, 'b'}, {"cpu", 1, NULL, 'c'}, {0}};
+    static const struct option options[] = {{"port", 1, NULL, 'p'},        {"bytes", 1, NULL, 'b'},
+                                            {"cpu", 1, NULL, 'c'},         {"key", 1, NULL, 'k'},
+                                            {"certificate", 1, NULL, 'C'}, {0}};
+    const char *certificate = NULL, *key = NULL;
     unsigned port = 0;
     long bytes = 1024;
     int cpu = -1;
@@ -167,9 +222,15 @@ int main(int argc, char **argv)
             bytes = number(optarg, 0, 1 << 30);
         else if (o == 'c')
             cpu = (int)number(optarg, 0, CPU_SETSIZE - 1);
+        else if (o == 'C')
+            certificate = optarg;
+        else if (o == 'k')
+            key = optarg;
         else
             return 2;
     }
+    if (certificate != NULL)
+        tls_context = tls_server_ctx(certificate, key);
     pin_cpu(cpu);
     connections_max = raise_nofile();
     connections = must_calloc(connections_max, sizeof *connections);

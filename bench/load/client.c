@@ -1,31 +1,47 @@
 // bench-client: HTTP/1.1 load. Without --rate it is a closed loop: each connection asks again as
 // soon as its answer is complete. With --rate R requests are due at fixed times, R a second, and
 // latency counts from the time a request was due, so that a stalled server is charged for all the
-// requests it kept from being sent. --close makes a connection for every request.
-// Every answer must be a 200 with the --bytes that the backend sends; whatever else is an error,
-// and so is an answer that has not come two seconds after the end. Prints one JSON object.
+// requests it kept from being sent. --close makes a connection for every request. --tls speaks
+// TLS 1.3 with X25519 and AES-128-GCM; with --resume too, one session is got first and resumed by
+// all the other connections: one that is not is an error. Every answer must be a 200 with the
+// --bytes that the backend sends; whatever else is an error, and so is an answer that has not come
+// two seconds after the end. Prints one JSON object.
 //
 // Connections are slots: a slot's generation goes up with every new socket, and completions of an
 // older generation are ignored, so that closing needs no waiting.
 #include <getopt.h>
 
 #include "load.h"
+#include "tls.h"
 
 enum { OP_CONNECT, OP_RECV, OP_SEND };
-enum { HEAD_MAX = 8192, SUB = 128, SUB_BITS = 7, ERRORS_MAX = 1000 };
+enum { HEAD_MAX = 8192, OUT_MAX = 4096, SUB = 128, SUB_BITS = 7, ERRORS_MAX = 1000 };
 static const uint64_t grace_ns = 2000000000u;
 
-enum error { CONNECT, SOCKET, STATUS, LENGTH, CONTENT, MALFORMED, UNANSWERED, ERROR_KINDS };
-static const char *const error_names[] = {"connect", "socket",    "status",    "length",
-                                          "content", "malformed", "unanswered"};
+enum error {
+    CONNECT,
+    SOCKET,
+    TLS,
+    RESUMPTION,
+    STATUS,
+    LENGTH,
+    CONTENT,
+    MALFORMED,
+    UNANSWERED,
+    ERROR_KINDS
+};
+static const char *const error_names[] = {"connect", "socket",  "tls",       "resumption", "status",
+                                          "length",  "content", "malformed", "unanswered"};
 
 struct slot {
     char *head; // a head that came in pieces
+    char *out;  // --tls: what is being sent; nothing more is before an answer to it came
+    struct tls tls;
     uint64_t started_ns, body_left;
     size_t head_len;
     uint32_t generation;
     int fd;
-    bool connected, asking, last; // last: the server said `connection: close`
+    bool connected, shaken, asking, last; // last: the server said `connection: close`
 };
 
 static struct {
@@ -34,7 +50,7 @@ static struct {
     long bytes;
     const char *host, *path;
     int cpu;
-    bool close;
+    bool close, tls, resume;
 } arg = {.conns = 64,
          .seconds = 5,
          .bytes = 1024,
@@ -50,6 +66,8 @@ static struct slot *slots;
 static unsigned *idle, idle_count; // connected slots that wait for a request to be due
 static char request[4096], *expected;
 static size_t request_len;
+static SSL_CTX *tls_context;
+static SSL_SESSION *session; // --resume
 static uint64_t now, end_ns, due_ns, first_ns, sent;
 
 static struct {
@@ -100,7 +118,9 @@ static void slot_drop(struct slot *s)
         close(s->fd);
     s->fd = -1;
     s->generation++;
-    s->connected = s->asking = s->last = false;
+    if (arg.tls)
+        tls_free(&s->tls);
+    s->connected = s->shaken = s->asking = s->last = false;
     s->head_len = s->body_left = 0;
     for (unsigned i = 0; i < idle_count; i++)
         if (idle[i] == (unsigned)(s - slots))
@@ -141,12 +161,33 @@ static void slot_open(struct slot *s)
     io_uring_sqe_set_data64(sqe, tag(s, OP_CONNECT));
 }
 
-static void slot_ask(struct slot *s, uint64_t started_ns)
+static void slot_send(struct slot *s, const char *bytes, size_t len)
 {
     struct io_uring_sqe *sqe = ring_sqe(&ring);
-    io_uring_prep_send(sqe, s->fd, request, request_len, MSG_WAITALL | MSG_NOSIGNAL);
+    io_uring_prep_send(sqe, s->fd, bytes, len, MSG_WAITALL | MSG_NOSIGNAL);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, tag(s, OP_SEND));
+}
+
+// --tls: what there is to be sent.
+static void slot_flush(struct slot *s)
+{
+    size_t n = tls_take(&s->tls, s->out, OUT_MAX);
+    if (n == OUT_MAX)
+        die("TLS output", EMSGSIZE);
+    if (n > 0)
+        slot_send(s, s->out, n);
+}
+
+static void slot_ask(struct slot *s, uint64_t started_ns)
+{
+    if (!arg.tls) {
+        slot_send(s, request, request_len);
+    } else {
+        if (SSL_write(s->tls.ssl, request, (int)request_len) <= 0)
+            die("SSL_write", EIO);
+        slot_flush(s);
+    }
     s->asking = true;
     s->started_ns = started_ns;
     sent++;
@@ -276,6 +317,73 @@ static void feed(struct slot *s, const char *p, size_t len)
         slot_answered(s);
 }
 
+// --------------------------------------------------------------------------------------- TLS
+
+static void tls_begin(struct slot *s)
+{
+    s->tls = tls_new(tls_context, arg.host);
+    if (s->out == NULL)
+        s->out = must_calloc(1, OUT_MAX);
+    if (session != NULL)
+        SSL_set_session(s->tls.ssl, session);
+    SSL_do_handshake(s->tls.ssl);
+    slot_flush(s);
+}
+
+// The first session is for all other connections, which wait for it.
+static int on_session(SSL *ssl, SSL_SESSION *new)
+{
+    (void)ssl;
+    if (!arg.resume || session != NULL)
+        return 0;
+    session = new;
+    for (unsigned i = 1; i < arg.conns; i++)
+        slot_open(&slots[i]);
+    return 1;
+}
+
+// False if the slot has failed.
+static bool tls_shake(struct slot *s)
+{
+    int rc = SSL_do_handshake(s->tls.ssl);
+    if (rc != 1 && tls_waits(&s->tls, rc))
+        return true;
+    if (rc != 1 || SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(s->tls.ssl)) !=
+                       SSL_CIPHER_AES_128_GCM_SHA256) {
+        slot_fail(s, TLS, 0);
+        return false;
+    }
+    if (session != NULL && !SSL_session_reused(s->tls.ssl)) {
+        slot_fail(s, RESUMPTION, 0);
+        return false;
+    }
+    s->shaken = true;
+    slot_next(s);
+    slot_flush(s);
+    return true;
+}
+
+static void tls_feed(struct slot *s, const char *p, size_t len)
+{
+    static char plain[SSL3_RT_MAX_PLAIN_LENGTH];
+    uint32_t generation = s->generation;
+    BIO_write(s->tls.in, p, (int)len);
+    if (!s->shaken && !tls_shake(s))
+        return;
+    while (s->shaken) {
+        int n = SSL_read(s->tls.ssl, plain, sizeof plain);
+        if (n <= 0 && tls_waits(&s->tls, n))
+            return;
+        if (n <= 0) {
+            slot_fail(s, TLS, 0);
+            return;
+        }
+        feed(s, plain, (size_t)n);
+        if (s->generation != generation)
+            return;
+    }
+}
+
 // ------------------------------------------------------------------------------- completions
 
 static void on_connect(struct slot *s, int res)
@@ -286,7 +394,10 @@ static void on_connect(struct slot *s, int res)
     }
     s->connected = true;
     arm_recv(&ring, s->fd, !arg.close, tag(s, OP_RECV));
-    slot_next(s);
+    if (arg.tls)
+        tls_begin(s);
+    else
+        slot_next(s);
 }
 
 static void on_recv(struct slot *s, const struct io_uring_cqe *cqe)
@@ -294,7 +405,7 @@ static void on_recv(struct slot *s, const struct io_uring_cqe *cqe)
     uint32_t generation = s->generation;
     unsigned id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
     if (cqe->res > 0) {
-        feed(s, buffer_at(&buffers, id), (size_t)cqe->res);
+        (arg.tls ? tls_feed : feed)(s, buffer_at(&buffers, id), (size_t)cqe->res);
     } else if (cqe->res != -ENOBUFS) {
         if (s->asking) {
             slot_fail(s, SOCKET, -cqe->res);
@@ -354,7 +465,7 @@ static void measure(void)
     now = first_ns = now_ns();
     end_ns = now + (uint64_t)(arg.seconds * 1e9);
     due_ns = now;
-    for (unsigned i = 0; i < arg.conns; i++)
+    for (unsigned i = 0; i < (arg.resume ? 1 : arg.conns); i++)
         slot_open(&slots[i]);
     while (now < end_ns && count.error_total < ERRORS_MAX) {
         ask_due();
@@ -396,6 +507,8 @@ static void take_arguments(int argc, char **argv)
                                             {"bytes", 1, NULL, 'b'},
                                             {"rate", 1, NULL, 'r'},
                                             {"close", 0, NULL, 'k'},
+                                            {"tls", 0, NULL, 't'},
+                                            {"resume", 0, NULL, 'R'},
                                             {"cpu", 1, NULL, 'c'},
                                             {"buffer", 1, NULL, 'f'},
                                             {0}};
@@ -424,6 +537,12 @@ static void take_arguments(int argc, char **argv)
             break;
         case 'k':
             arg.close = true;
+            break;
+        case 't':
+            arg.tls = true;
+            break;
+        case 'R':
+            arg.tls = arg.resume = true;
             break;
         case 'c':
             arg.cpu = (int)number(optarg, 0, CPU_SETSIZE - 1);
@@ -457,6 +576,12 @@ int main(int argc, char **argv)
     expected = body_new((size_t)arg.bytes);
     slots = must_calloc(arg.conns, sizeof *slots);
     idle = must_calloc(arg.conns, sizeof *idle);
+    for (unsigned i = 0; i < arg.conns; i++)
+        slots[i].fd = -1;
+    if (arg.tls) {
+        tls_context = tls_client_ctx();
+        SSL_CTX_sess_set_new_cb(tls_context, on_session);
+    }
     ring_init(&ring);
     buffers_init(&buffers, &ring, arg.conns * 2, arg.buffer);
     measure();
