@@ -69,6 +69,7 @@ struct tcp {
     const struct tcp_events *events;
     void *owner; // whom the events are for
     int fd;
+    uint32_t flags; // TCP_* below
     struct op recv, send, connect;
     struct turn_task flush;
     struct bufring_waiter starved;
@@ -78,7 +79,6 @@ struct tcp {
     struct splice *spliced_from, *spliced_to; // this one's bytes, or to it; NULL: by recv and send
     struct msghdr *msg; // in flight by sendmsg (from a worker pool), NULL otherwise
     uint64_t rx_bytes, tx_bytes;
-    uint32_t flags;           // TCP_* below
     uint32_t recv_max;        // at a time; 0 = no limit. Set by the filter's `receive`
     struct tcp_record record; // waits to be sent
     uint32_t linger_left;     // bytes a lingering close still reads and drops
