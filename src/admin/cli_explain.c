@@ -1,7 +1,6 @@
 // `sluice explain`: walks one request through the compiled documents and notes what happens at
 // each step. Offline; the same functions as the gateway itself uses. Main thread.
 #include "admin/explain.h"
-#include "core/check.h"
 #include "route/compile.h"
 #include "route/regex.h"
 #include "tls/cert.h"

@@ -339,8 +339,8 @@ static const struct metric {
      RELAYS | CLUSTERS, write_cx_connect_fail},
     {"tcp_rx_bytes_total", "counter", "bytes relayed from clients", RELAYS | LISTENERS | CLUSTERS,
      write_rx_bytes},
-    {"tcp_tx_bytes_total", "counter", "bytes relayed to clients",
-     RELAYS | RELAYS | LISTENERS | CLUSTERS, write_tx_bytes},
+    {"tcp_tx_bytes_total", "counter", "bytes relayed to clients", RELAYS | LISTENERS | CLUSTERS,
+     write_tx_bytes},
 };
 #define METRICS (sizeof(per_name) / sizeof(per_name[0]))
 #define FAMILIES (KINDS * (METRICS + L4_FAMILIES))

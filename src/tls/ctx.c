@@ -490,6 +490,7 @@ enum err tls_ctx_create_server(const struct tls_server_settings *s, struct tls_c
     set_groups(c, &s->ecdh_curves);
     set_alpn(c, s->alpn);
     set_policy(c, s);
+    check(s->identity_count <= TLS_IDENTITIES_MAX); // add_identities saw to it
     for (uint32_t i = 0; i < s->identity_count && !c->own_uri; i++)
         c->own_uri = first_uri(s->identities[i].cert);
     SSL_CTX_set_session_cache_mode(c->ssl, SSL_SESS_CACHE_OFF); // tickets only (tls/ticket)
