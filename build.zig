@@ -43,7 +43,9 @@ pub fn build(b: *std.Build) void {
     const bench = b.step("bench-tools", "build the benchmark's programs");
     tests.programs(c, libs, all, "bench/load", "bench-", bench);
     tests.programs(c, libs, all, "bench/micro", "micro-", bench);
-    tests.programs(c, libs, all, "tools", "", b.step("tools", "build small programs"));
+    const tools = b.step("tools", "build small programs");
+    tests.programs(c, libs, all, "tools", "", tools);
+    tests.preload(c, tools);
 }
 
 fn gateway(c: ctx.Context, libs: Libs, all: []const *ctx.Compile) void {

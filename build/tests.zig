@@ -50,6 +50,15 @@ pub fn fuzz(c: ctx.Context, libs: Libs, all: []const *ctx.Compile, runtime: []co
     }
 }
 
+/// What is preloaded into the virtual machine of the end-to-end tests, on CPUs of its kind only.
+pub fn preload(c: ctx.Context, step: *std.Build.Step) void {
+    if (c.target.result.cpu.arch != .x86_64 or c.target.result.abi.isMusl()) return;
+    const m = c.b.createModule(.{ .target = c.target, .optimize = .fast, .link_libc = true, .pic = true });
+    m.addCSourceFile(.{ .file = c.b.path("tests/vm/xstate.c"), .flags = rooms.cFlags(c) });
+    const l = c.b.addLibrary(.{ .name = "vm-xstate", .linkage = .dynamic, .root_module = m });
+    step.dependOn(&c.b.addInstallArtifact(l, .{}).step);
+}
+
 /// Small programs: bench/load (bench-NAME), bench/micro (micro-NAME), tools (NAME).
 pub fn programs(c: ctx.Context, libs: Libs, all: []const *ctx.Compile, folder: []const u8, prefix: []const u8, step: *std.Build.Step) void {
     for (c.listOwn(folder, &.{".c"})) |f| {
