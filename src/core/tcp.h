@@ -47,8 +47,9 @@ struct tcp_filter_ops {
 
     // The rest is of filters that leave a direction to the socket (kTLS); NULL for others.
     // Receiving is about to begin again, and all that came has been through `input`: from here on
-    // it may set t->recv_max and TCP_PLAIN_RX. Calls nothing but tcp_flush.
-    void (*receive)(struct tcp_filter *f);
+    // it may set TCP_PLAIN_RX. Answers how much may come at a time, 0 = no limit. Calls nothing but
+    // tcp_flush.
+    uint32_t (*receive)(struct tcp_filter *f);
     // With TCP_PLAIN_RX a receive has failed. False: it is as if there were no filter.
     bool (*receive_failed)(struct tcp_filter *f, int error);
     void (*record_sent)(struct tcp_filter *f); // of tcp_send_record, and nothing has been since
@@ -79,7 +80,6 @@ struct tcp {
     struct splice *spliced_from, *spliced_to; // this one's bytes, or to it; NULL: by recv and send
     struct msghdr *msg; // in flight by sendmsg (from a worker pool), NULL otherwise
     uint64_t rx_bytes, tx_bytes;
-    uint32_t recv_max;        // at a time; 0 = no limit. Set by the filter's `receive`
     struct tcp_record record; // waits to be sent
     uint32_t linger_left;     // bytes a lingering close still reads and drops
     struct timer linger;

@@ -13,12 +13,13 @@ void tcp_recv_arm(struct tcp *t)
     if (t->recv.inflight || !(t->flags & TCP_OPEN) || (t->flags & no) ||
         list_linked(&t->starved.link))
         return;
+    uint32_t most = 0;
     if (t->filter && t->filter->ops->receive)
-        t->filter->ops->receive(t->filter);
+        most = t->filter->ops->receive(t->filter);
     uint16_t group = t->worker->bufs.group_id;
     bool bundle = (t->flags & (TCP_BULK | TCP_PLAIN_RX)) == TCP_BULK;
-    if (t->recv_max)
-        ring_recv_some(&t->worker->ring, &t->recv, t->fd, group, t->recv_max);
+    if (most > 0)
+        ring_recv_some(&t->worker->ring, &t->recv, t->fd, group, most);
     else
         ring_recv_multishot(&t->worker->ring, &t->recv, t->fd, group, bundle);
 }

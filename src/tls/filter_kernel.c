@@ -19,7 +19,6 @@
 static void refused(struct tls_filter *f)
 {
     f->kernel = KERNEL_NOTHING;
-    f->base.tcp->recv_max = 0;
     tls_filter_count(f, DOWN(ktls_fallback), UP(ktls_fallback));
 }
 
@@ -35,23 +34,24 @@ void tls_filter_ask_kernel(struct tls_filter *f)
     tcp_receive_anew(f->base.tcp);
 }
 
-void tls_filter_receive(struct tcp_filter *base)
+uint32_t tls_filter_receive(struct tcp_filter *base)
 {
     struct tls_filter *f = tls_filter_of(base);
     struct tcp *t = base->tcp;
-    if (f->kernel != KERNEL_ASKED)
-        return;
-    t->recv_max = (t->flags & OVER) ? 0 : (uint32_t)tls_conn_missing(f->conn);
-    if ((t->flags & OVER) || t->recv_max)
-        return;
+    if (f->kernel != KERNEL_ASKED || (t->flags & OVER))
+        return 0;
+    size_t missing = tls_conn_missing(f->conn);
+    if (missing > 0)
+        return (uint32_t)missing;
     if (ktls_take_receiving(f->conn, t->fd) != KTLS_TAKEN) {
         refused(f);
-        return;
+        return 0;
     }
     f->kernel = KERNEL_RECEIVES;
     t->flags |= TCP_PLAIN_RX;
     (void)tls_conn_flush_messages(f->conn); // a failure is found again by the next output
     tcp_flush(t);
+    return 0;
 }
 
 bool tls_filter_give_sending(struct tls_filter *f)

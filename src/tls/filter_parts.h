@@ -36,7 +36,7 @@ void tls_filter_fail(struct tls_filter *f); // of a connection that has failed: 
 // ---- filter_kernel.c
 
 void tls_filter_ask_kernel(struct tls_filter *f); // at the end of the handshake
-void tls_filter_receive(struct tcp_filter *base);
+uint32_t tls_filter_receive(struct tcp_filter *base);
 bool tls_filter_receive_failed(struct tcp_filter *base, int error);
 void tls_filter_record_sent(struct tcp_filter *base);
 // Whether BoringSSL is to seal nothing now: the kernel does, or will when the wire is empty.
