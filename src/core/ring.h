@@ -49,6 +49,7 @@ void ring_turn(struct ring *r, uint64_t timeout_ns);
 // Descriptors. These are plain system calls (cheap, never block) behind the same door.
 int ring_socket(int family, int type); // non-blocking, close-on-exec; -errno
 int ring_setsockopt(int fd, int level, int name, const void *value, socklen_t len); // -errno
+int ring_unsent(int fd); // bytes sent that the peer's kernel has not acknowledged; 0 if unknown
 int ring_bind(int fd, const struct sockaddr *addr, socklen_t len);
 int ring_bind_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog);
 int ring_getsockname(int fd, struct sockaddr_storage *addr, socklen_t *len);

@@ -3,8 +3,10 @@
 #include "core/ring.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <linux/tls.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #ifndef SOL_TLS
@@ -24,6 +26,12 @@ int ring_socket(int family, int type)
 int ring_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
     return result(setsockopt(fd, level, name, value, len));
+}
+
+int ring_unsent(int fd)
+{
+    int n = 0;
+    return ioctl(fd, SIOCOUTQ, &n) < 0 ? 0 : n;
 }
 
 int ring_bind(int fd, const struct sockaddr *addr, socklen_t len)

@@ -88,8 +88,12 @@ static void on_connect(struct op *op, int32_t res, uint32_t flags, uint16_t bid)
 
 static void on_linger_end(struct timer *timer, uint64_t now_ns)
 {
-    (void)now_ns;
-    tcp_close(container_of(timer, struct tcp, linger));
+    struct tcp *t = container_of(timer, struct tcp, linger);
+    const uint32_t waits = TCP_RESET_AFTER_FLUSH | TCP_LINGERING;
+    if ((t->flags & waits) == waits && now_ns < t->flush_end_ns && ring_unsent(t->fd) > 0)
+        timer_arm(&t->worker->timers, timer, now_ns + TCP_RESET_LOOK_NS);
+    else
+        tcp_close(t);
 }
 
 struct tcp *tcp_create(struct worker *w, struct tcp_pools *pools, const struct tcp_events *events,
@@ -237,6 +241,11 @@ static void send_fin(struct tcp *t)
 static void linger_begin(struct tcp *t)
 {
     t->flags |= TCP_LINGERING;
+    if (t->flags & TCP_RESET_AFTER_FLUSH) {
+        t->flush_end_ns = t->worker->now_ns + TCP_LINGER_NS;
+        on_linger_end(&t->linger, t->worker->now_ns);
+        return;
+    }
     send_fin(t);
     if (t->flags & TCP_EOF) {
         tcp_close(t);
@@ -314,7 +323,7 @@ void tcp_close(struct tcp *t)
         return;
     }
     // What was to be sent is not: a FIN could be taken for its end.
-    if ((t->flags & TCP_CLOSE_AFTER_FLUSH) && tcp_unsent(t))
+    if ((t->flags & TCP_RESET_AFTER_FLUSH) || ((t->flags & TCP_CLOSE_AFTER_FLUSH) && tcp_unsent(t)))
         end_by_reset(t);
     t->flags |= TCP_CLOSE_STARTED;
     timer_cancel(&t->worker->timers, &t->linger);
@@ -329,4 +338,15 @@ void tcp_reset(struct tcp *t)
 {
     end_by_reset(t);
     tcp_close(t);
+}
+
+void tcp_reset_flush(struct tcp *t)
+{
+    if (tcp_silent(t))
+        return;
+    t->flags |= TCP_RESET_AFTER_FLUSH;
+    if (can_flush(t))
+        close_after_flush(t);
+    else
+        tcp_close(t);
 }

@@ -106,6 +106,7 @@ struct tcp {
 #define TCP_PLAIN_TX (1u << 17)  // out is what is sent, and wire stays empty
 #define TCP_RECEIVING (1u << 18) // a receive's completion is being dealt with
 #define TCP_RECORD (1u << 19)    // what is being sent was `record`
+#define TCP_RESET_AFTER_FLUSH (1u << 20)
 
 // Output at which the other side is told to stop reading, and to go on again.
 #define TCP_HIGH_WATER (256u * 1024u)
@@ -159,6 +160,9 @@ static inline size_t tcp_unsent(const struct tcp *t)
 // 10 KiB in 10 s, or has not taken all after 5 min, is cut off, by a reset.
 void tcp_close_flush(struct tcp *t);
 void tcp_reset(struct tcp *t); // SO_LINGER 0, then close
+// Sends what is queued and, without a last word of the filter, resets once the peer's kernel has it
+// (1 s at most): for a stream whose source has broken off. Only on_closed follows.
+void tcp_reset_flush(struct tcp *t);
 
 // ---- for filters
 

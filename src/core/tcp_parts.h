@@ -6,6 +6,7 @@
 #define TCP_PIPES 64u // unless tcp_pools.pipes is told another number
 #define TCP_LINGER_BYTES (64u * 1024u)
 #define TCP_LINGER_NS (1 * NS_PER_S)
+#define TCP_RESET_LOOK_NS (5 * NS_PER_MS) // whether the peer has what a reset would destroy
 #define TCP_FLUSH_STALL_NS (10 * NS_PER_S)
 #define TCP_FLUSH_STALL_BYTES (10u * 1024u)
 #define TCP_FLUSH_MAX_NS (300 * NS_PER_S)

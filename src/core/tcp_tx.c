@@ -42,7 +42,8 @@ static void fill_wire(struct tcp *t)
         return;
     if (t->out.bytes > 0 && t->wire.bytes < TCP_WIRE_MAX && !(t->flags & TCP_PLAIN_TX))
         t->filter->ops->output(t->filter);
-    if (t->out.bytes == 0 && (t->flags & ending) && !(t->flags & (TCP_FINISHED | TCP_BROKEN))) {
+    const uint32_t no_end = TCP_FINISHED | TCP_BROKEN | TCP_RESET_AFTER_FLUSH;
+    if (t->out.bytes == 0 && (t->flags & ending) && !(t->flags & no_end)) {
         t->flags |= TCP_FINISHED;
         t->filter->ops->finish(t->filter);
     }

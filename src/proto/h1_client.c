@@ -122,12 +122,23 @@ void h1_client_shut(struct h1_client *c)
     tcp_close(c->tcp);
 }
 
-void h1_client_end(struct h1_client *c)
+static void begin_end(struct h1_client *c)
 {
     check(c->rx == CLIENT_RX_TUNNEL || c->rx == CLIENT_RX_IDLE);
     retire(c);
     list_insert_tail(&c->pools->ending, &c->ending_link);
+}
+
+void h1_client_end(struct h1_client *c)
+{
+    begin_end(c);
     tcp_close_flush(c->tcp);
+}
+
+void h1_client_cut(struct h1_client *c)
+{
+    begin_end(c);
+    tcp_reset_flush(c->tcp);
 }
 
 void h1_client_close_ending(struct h1_client_pools *p)

@@ -74,3 +74,4 @@ void h1_client_to_pool(struct h1_client *c);            // no exchange has it, a
 void h1_client_fail(struct h1_client *c, enum reset_reason why); // exchange told, connection closed
 void h1_client_shut(struct h1_client *c); // closes, tells nobody but the pool
 void h1_client_end(struct h1_client *c);  // the same, after what is queued
+void h1_client_cut(struct h1_client *c);  // likewise, by a reset

@@ -249,7 +249,7 @@ void h1_client_on_eof(struct tcp *t)
         return;
     if (!x) {
         h1_client_shut(c);
-    } else if (c->rx == CLIENT_RX_TUNNEL) {
+    } else if (c->rx == CLIENT_RX_TUNNEL && !(t->flags & TCP_TRUNCATED)) {
         x->response_ended = true;
         x->handler->response_data(x, CHUNK_EMPTY, true);
     } else if (c->rx == CLIENT_RX_BODY && c->rs.framing == H1_BODY_UNTIL_CLOSE &&

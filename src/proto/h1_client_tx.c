@@ -92,13 +92,15 @@ static void send_trailers(struct stream *st, struct head *trailers)
 // A request that is given up: the connection is in the middle of a message and cannot be used
 // again, unless nothing was sent on it yet. What a tunnel's client has sent before it went still
 // goes out.
+// The client of a tunnel that breaks off is a reset to the upstream too.
 static void reset(struct stream *st, enum reset_reason why)
 {
     struct h1_client *c = client_of_stream(st);
-    (void)why;
     h1_client_detach(c);
     if (c->tx == CLIENT_TX_IDLE && c->rx == CLIENT_RX_HEAD) {
         h1_client_to_pool(c);
+    } else if (c->tx == CLIENT_TX_TUNNEL && !c->tx_failed && why == RESET_REMOTE) {
+        h1_client_cut(c);
     } else if (c->tx == CLIENT_TX_TUNNEL && !c->tx_failed) {
         h1_client_end(c);
     } else {

@@ -260,14 +260,25 @@ void h1_server_abort(struct h1_server *s, enum reset_reason why)
         tcp_close(s->tcp);
 }
 
-void h1_server_close_soon(struct h1_server *s)
+static void begin_close(struct h1_server *s)
 {
     check(!s->stream.x);
     if (s->rx != SERVER_RX_CLOSED)
         h1_server_set_rx(s, SERVER_RX_CLOSED);
     timer_cancel(&s->tcp->worker->timers, &s->timer);
     bufq_clear(&s->next);
+}
+
+void h1_server_close_soon(struct h1_server *s)
+{
+    begin_close(s);
     tcp_close_flush(s->tcp);
+}
+
+void h1_server_cut(struct h1_server *s)
+{
+    begin_close(s);
+    tcp_reset_flush(s->tcp);
 }
 
 // ---- events of the socket
@@ -277,7 +288,7 @@ static void on_eof(struct tcp *t)
     struct h1_server *s = server_of_tcp(t);
     if (s->rx == SERVER_RX_CLOSED)
         return;
-    if (s->rx == SERVER_RX_TUNNEL) {
+    if (s->rx == SERVER_RX_TUNNEL && !(t->flags & TCP_TRUNCATED)) {
         struct exchange *x = s->stream.x;
         x->request_ended = true;
         x->handler->request_data(x, CHUNK_EMPTY, true);

@@ -87,5 +87,6 @@ void h1_server_set_rx(struct h1_server *s, enum h1_server_rx to);
 void h1_server_finish_if_done(struct h1_server *s);               // both directions complete
 void h1_server_abort(struct h1_server *s, enum reset_reason why); // exchange and connection
 void h1_server_close_soon(struct h1_server *s);                   // after what is queued
+void h1_server_cut(struct h1_server *s);                          // likewise, by a reset
 void h1_server_arm(struct h1_server *s, uint64_t timeout_ns);
 void h1_server_note_quiet(struct h1_server *s); // from now on, as far as is known

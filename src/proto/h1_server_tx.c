@@ -146,6 +146,8 @@ static void reset(struct stream *st, enum reset_reason why)
     exchange_destroy(s->pools->exchanges, x);
     if (h1_server_end_is_meant(s))
         h1_server_abort(s, why);
+    else if (s->tx == SERVER_TX_TUNNEL && why == RESET_REMOTE)
+        h1_server_cut(s);
     else
         h1_server_close_soon(s);
 }

@@ -189,11 +189,29 @@ static void on_sent(struct tcp *t)
         tcp_resume(from);
 }
 
+// Its TLS did not end: anyone may have cut it off, so that the other side must not take what came
+// for all there is. It gets that, and a reset.
+static void cut_off(struct l4_relay *r, struct tcp *t)
+{
+    enum l4_end why = t == r->client ? L4_END_CLIENT_RESET : L4_END_UPSTREAM_RESET;
+    if (!r->connected) {
+        l4_relay_close(r, why);
+        return;
+    }
+    set_end(r, why);
+    tcp_reset_flush(other_of(r, t));
+    tcp_reset(t);
+}
+
 static void on_eof(struct tcp *t)
 {
     struct l4_relay *r = t->owner;
     if (r->ended)
         return;
+    if (t->flags & TCP_TRUNCATED) {
+        cut_off(r, t);
+        return;
+    }
     *(t == r->client ? &r->client_eof : &r->upstream_eof) = true;
     if (r->client_eof && r->upstream_eof)
         close_gently(r);

@@ -152,6 +152,8 @@ static void request_reset(struct exchange *x, enum reset_reason why)
         x->response_flags |= FLAG_DOWNSTREAM_TERMINATION;
     if (!x->details)
         x->details = details;
+    if (x->tunnel && x->up) // which wants to know how it ended
+        x->up->ops->reset(x->up, why);
     finish(x);
 }
 

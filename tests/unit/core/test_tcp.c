@@ -434,6 +434,28 @@ TEST(tcp_close_flush_lingers_so_that_the_answer_arrives)
 }
 
 // After a FIN of its own and the peer's there is nothing to linger for.
+// What was queued arrives, though a reset by itself would destroy what the kernel still holds.
+TEST(tcp_reset_flush_is_a_reset_behind_the_last_byte)
+{
+    static uint8_t bytes[1 << 20];
+    REQUIRE(set_up(16));
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)i;
+    EXPECT_EQ(tcp_connect(client.t, &listener.addr), 0);
+    UNTIL(client.connects);
+    EXPECT(bufq_append(&client.t->out, (struct slice){(char *)bytes, sizeof(bytes)}));
+    tcp_reset_flush(client.t);
+    EXPECT_EQ(client.closes, 0); // never from inside the call
+    UNTIL(client.closes && server.closes);
+    EXPECT_EQ(server.received, sizeof(bytes));
+    EXPECT(!server.wrong);
+    EXPECT_EQ(server.eofs, 0);
+    EXPECT_EQ(server.errors, 1);
+    EXPECT_EQ(server.error, ECONNRESET);
+    EXPECT_EQ(client.errors + client.eofs, 0);
+    tear_down();
+}
+
 TEST(tcp_close_flush_after_both_ends_said_fin_is_prompt)
 {
     REQUIRE(set_up(16));
