@@ -27,6 +27,18 @@
     X(splice_total, C, "directions of relays that went over to splice(2)")                       \
     X(splice_pipes, G, "pipes with bytes on their way by splice(2)")                             \
     X(splice_pipe_overflow, C, "times there was no pipe: a limit, or no descriptors")            \
+    X(udp_sess_total, C, "UDP sessions begun")                                                   \
+    X(udp_sess_active, G, "UDP sessions open")                                                   \
+    X(udp_sess_idle_timeout, C, "UDP sessions ended for being idle")                             \
+    X(udp_sess_no_route, C,                                                                      \
+      "UDP clients' datagrams dropped because no rule or cluster is for them")                   \
+    X(udp_sess_overflow, C,                                                                      \
+      "UDP clients' datagrams dropped by a limit of sessions, or in a drain")                    \
+    X(udp_rx_datagrams, C, "datagrams received from clients")                                    \
+    X(udp_tx_datagrams, C, "datagrams sent to clients")                                          \
+    X(udp_rx_truncated, C, "datagrams dropped for being longer than any buffer")                 \
+    X(udp_rx_overflow, C, "datagrams dropped by the kernel before they were received")           \
+    X(udp_tx_dropped, C, "datagrams not sent: a full socket, or the network's refusal")          \
     X(downstream_rq_total, C, "requests received")                                               \
     X(downstream_rq_active, G, "requests in flight")                                             \
     X(downstream_rq_header_timeout, C, "request heads not complete in time")                     \

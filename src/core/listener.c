@@ -75,7 +75,7 @@ static const struct explanation {
      "the port is privileged (below net.ipv4.ip_unprivileged_port_start, 1024 as a rule) and this "
      "process may not bind it",
      "grant CAP_NET_BIND_SERVICE (AmbientCapabilities= in the systemd unit)"},
-    {EADDRINUSE, true, "another process has the port", "end it (ss -ltnp names it)"},
+    {EADDRINUSE, true, "another process has the port", "end it (ss -ltunp names it)"},
     {EADDRNOTAVAIL, false, "this machine has no such address",
      "name one that it has (ip address shows them)"},
     {EMFILE, false, "too few open files are allowed",

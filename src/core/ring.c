@@ -268,6 +268,47 @@ void ring_poll(struct ring *r, struct op *op, int fd, uint32_t events)
     start(r, sqe, op);
 }
 
+void ring_send_datagram(struct ring *r, struct op *op, int fd, const struct msghdr *msg)
+{
+    struct io_uring_sqe *sqe = sqe_get(r);
+    io_uring_prep_sendmsg(sqe, fd, msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    start(r, sqe, op);
+}
+
+void ring_recv_datagrams(struct ring *r, struct op *op, int fd, const struct msghdr *shape,
+                         uint16_t buf_group)
+{
+    struct io_uring_sqe *sqe = sqe_get(r);
+    check(shape->msg_namelen % 8 == 0);
+    io_uring_prep_recvmsg_multishot(sqe, fd, (struct msghdr *)(uintptr_t)shape, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = buf_group;
+    start(r, sqe, op);
+}
+
+bool ring_datagram_parse(struct slice filled, const struct msghdr *shape, struct ring_datagram *out)
+{
+    struct msghdr *m = (struct msghdr *)(uintptr_t)shape;
+    void *start = (void *)(uintptr_t)filled.ptr;
+    if (filled.len > INT32_MAX)
+        return false;
+    struct io_uring_recvmsg_out *o = io_uring_recvmsg_validate(start, (int)filled.len, m);
+    if (!o)
+        return false;
+    const char *name = io_uring_recvmsg_name(o);
+    *out = (struct ring_datagram){
+        .from = (const struct sockaddr *)(const void *)name,
+        .from_len = o->namelen < shape->msg_namelen ? o->namelen : shape->msg_namelen,
+        .control = name + shape->msg_namelen,
+        .control_len =
+            o->controllen < shape->msg_controllen ? o->controllen : shape->msg_controllen,
+        .payload = {io_uring_recvmsg_payload(o, m),
+                    io_uring_recvmsg_payload_length(o, (int)filled.len, m)},
+        .truncated = o->flags & (MSG_TRUNC | MSG_CTRUNC),
+    };
+    return true;
+}
+
 void ring_poll_multishot(struct ring *r, struct op *op, int fd, uint32_t events)
 {
     struct io_uring_sqe *sqe = sqe_get(r);

@@ -5,6 +5,7 @@
 #pragma once
 #include "core/err.h"
 #include "core/op.h"
+#include "core/slice.h"
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -52,6 +53,7 @@ int ring_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 int ring_unsent(int fd); // bytes sent that the peer's kernel has not acknowledged; 0 if unknown
 int ring_bind(int fd, const struct sockaddr *addr, socklen_t len);
 int ring_bind_listen(int fd, const struct sockaddr *addr, socklen_t len, int backlog);
+int ring_connect_datagrams(int fd, const struct sockaddr *addr, socklen_t len); // never waits
 int ring_getsockname(int fd, struct sockaddr_storage *addr, socklen_t *len);
 int ring_getpeername(int fd, struct sockaddr_storage *addr, socklen_t *len);
 // One connection that waits, non-blocking, close-on-exec; -EAGAIN: none does; -errno.
@@ -82,5 +84,23 @@ void ring_send(struct ring *r, struct op *op, int fd, const void *data, size_t l
 void ring_sendmsg(struct ring *r, struct op *op, int fd, const struct msghdr *msg, bool more);
 // Once; completes with the events, POLLERR and POLLHUP among them, or -errno.
 void ring_poll(struct ring *r, struct op *op, int fd, uint32_t events);
+// A datagram now or not at all (-EAGAIN: there is no room for it). `msg` with all it points to must
+// live until done.
+void ring_send_datagram(struct ring *r, struct op *op, int fd, const struct msghdr *msg);
+// Each completion fills one buffer, for ring_datagram_parse. `shape` says how much room in it is
+// for the address (msg_namelen, a multiple of 8) and for control data; it must live until done.
+void ring_recv_datagrams(struct ring *r, struct op *op, int fd, const struct msghdr *shape,
+                         uint16_t buf_group);
+struct ring_datagram { // in its buffer
+    const struct sockaddr *from;
+    socklen_t from_len;
+    const void *control; // aligned for struct cmsghdr
+    size_t control_len;
+    struct slice payload;
+    bool truncated; // the payload or the control data is not all there
+};
+// false: the kernel's header is not there.
+bool ring_datagram_parse(struct slice filled, const struct msghdr *shape,
+                         struct ring_datagram *out);
 void ring_poll_multishot(struct ring *r, struct op *op, int fd, uint32_t events);
 void ring_cancel(struct ring *r, struct op *target); // target completes with -ECANCELED or its own

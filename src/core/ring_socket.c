@@ -45,6 +45,11 @@ int ring_bind_listen(int fd, const struct sockaddr *addr, socklen_t len, int bac
     return rc < 0 ? rc : result(listen(fd, backlog));
 }
 
+int ring_connect_datagrams(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    return result(connect(fd, addr, len));
+}
+
 int ring_getsockname(int fd, struct sockaddr_storage *addr, socklen_t *len)
 {
     return result(getsockname(fd, (struct sockaddr *)addr, len));

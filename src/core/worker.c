@@ -17,6 +17,10 @@
 #define DEFAULT_BUFFERS 1024
 #define DEFAULT_BUFFER_BYTES 8192
 #define BUFFER_GROUP 0
+#define DATAGRAM_GROUP 1
+#define DATAGRAM_BUFFERS 256
+// 64 KiB and what stands before them (ring.h); no power of two, lest all begin in one cache set.
+#define DATAGRAM_BUFFER_BYTES (65536 + 256)
 // Tasks may queue tasks; what is left after this many rounds waits for the next turn.
 #define DEFER_ROUNDS 4
 #define STOP_GRACE_NS (2 * NS_PER_S)
@@ -65,9 +69,19 @@ enum err worker_init(struct worker *w, const struct worker_config *cfg)
 void worker_fini(struct worker *w)
 {
     bufring_fini(&w->bufs, &w->ring);
+    bufring_fini(&w->datagrams, &w->ring);
     ring_fini(&w->ring);
     w->mailbox.poll.inflight = false; // went with the ring
     mailbox_fini(&w->mailbox);
+}
+
+struct bufring *worker_datagrams(struct worker *w)
+{
+    struct bufring *b = &w->datagrams;
+    if (!b->ring_mem &&
+        bufring_init(b, &w->ring, DATAGRAM_GROUP, DATAGRAM_BUFFERS, DATAGRAM_BUFFER_BYTES) != OK)
+        return NULL;
+    return b;
 }
 
 void worker_defer(struct worker *w, struct turn_task *t)
@@ -116,11 +130,13 @@ static void publish_counters(struct worker *w)
         worker_count_n(w, ring_overflows, w->ring.overflows - w->overflows_seen);
         w->overflows_seen = w->ring.overflows;
     }
-    if (unlikely(w->bufs.enobufs != w->enobufs_seen)) {
-        worker_count_n(w, buffer_starved, w->bufs.enobufs - w->enobufs_seen);
-        w->enobufs_seen = w->bufs.enobufs;
+    uint64_t starved = w->bufs.enobufs + w->datagrams.enobufs;
+    if (unlikely(starved != w->enobufs_seen)) {
+        worker_count_n(w, buffer_starved, starved - w->enobufs_seen);
+        w->enobufs_seen = starved;
     }
-    atomic_store_explicit(&w->counters.c[COUNTER_buffers_out].v, bufring_held(&w->bufs),
+    atomic_store_explicit(&w->counters.c[COUNTER_buffers_out].v,
+                          bufring_held(&w->bufs) + bufring_held(&w->datagrams),
                           memory_order_relaxed);
     if (w->output)
         atomic_store_explicit(&w->counters.c[COUNTER_output_chunks].v, w->output->in_use,
@@ -154,6 +170,8 @@ bool worker_turn(struct worker *w)
         w->on_turn(w);
     run_deferred(w);
     bufring_flush(&w->bufs);
+    if (w->datagrams.ring_mem)
+        bufring_flush(&w->datagrams);
     publish_counters(w);
     if (w->cfg.rcu)
         rcu_quiescent(w->cfg.rcu, w->cfg.id);

@@ -31,6 +31,7 @@ struct worker {
     struct worker_config cfg;
     struct ring ring;
     struct bufring bufs;
+    struct bufring datagrams; // see worker_datagrams
     struct timer_wheel timers;
     struct mailbox mailbox;
     struct rng rng;
@@ -70,6 +71,9 @@ void worker_end(struct worker *w);
 void worker_request_stop(struct worker *w); // any thread
 void worker_join(struct worker *w);
 void worker_fini(struct worker *w);
+// Buffers that hold the largest datagram, made when first asked for. Their number is also what one
+// turn receives of them at most. NULL: there is no memory for them.
+struct bufring *worker_datagrams(struct worker *w);
 // Queues the task for the end of this turn; queued once however often it is called.
 void worker_defer(struct worker *w, struct turn_task *t);
 

@@ -233,7 +233,7 @@ def on_port(tmp_path):
 
 def taken_text(port, ip="0.0.0.0"):
     return (re.escape(f"cannot listen on {ip}:{port}: another process has the port: end it ")
-            + r"\(ss -ltnp names it\)")
+            + r"\(ss -ltunp names it\)")
 
 
 def test_a_listener_port_in_use(on_port):

@@ -427,6 +427,29 @@ void ring_poll(struct ring *r, struct op *op, int fd, uint32_t events)
     start(r, op, POLL_ONCE, fd)->events = events;
 }
 
+// The simulated network has streams only: what a kernel without the operation answers.
+void ring_send_datagram(struct ring *r, struct op *op, int fd, const struct msghdr *msg)
+{
+    (void)msg;
+    post(start(r, op, POLL, fd), -EOPNOTSUPP, 0, 0);
+}
+
+void ring_recv_datagrams(struct ring *r, struct op *op, int fd, const struct msghdr *shape,
+                         uint16_t buf_group)
+{
+    (void)shape;
+    (void)buf_group;
+    post(start(r, op, POLL, fd), -EOPNOTSUPP, 0, 0);
+}
+
+bool ring_datagram_parse(struct slice filled, const struct msghdr *shape, struct ring_datagram *out)
+{
+    (void)filled;
+    (void)shape;
+    (void)out;
+    return false;
+}
+
 void ring_poll_multishot(struct ring *r, struct op *op, int fd, uint32_t events)
 {
     check(events == POLLIN);

@@ -309,6 +309,14 @@ static int name_out(const struct addr *a, struct sockaddr_storage *out, socklen_
     return 0;
 }
 
+int ring_connect_datagrams(int fd, const struct sockaddr *addr, socklen_t len)
+{
+    (void)fd;
+    (void)addr;
+    (void)len;
+    return -EOPNOTSUPP;
+}
+
 int ring_getsockname(int fd, struct sockaddr_storage *addr, socklen_t *len)
 {
     return name_out(&sim_socket(fd)->addr, addr, len);
