@@ -46,6 +46,8 @@ struct cli_options {
     struct addr_prefix *proxy_sources; // --proxy-protocol
     uint32_t proxy_source_count;
     uint64_t drain_time_ns;
+    uint64_t udp_idle_timeout_ns; // 0, as below
+    uint32_t udp_sessions;
     uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns; // 0: runtime_config's default
     enum log_level log_level;
     const char *access_log; // NULL = off

@@ -165,6 +165,20 @@ static bool set_stall_timeout(struct parse *p, const char *v)
     return set_timeout(p, v, &p->o->stall_timeout_ns);
 }
 
+static bool set_udp_idle_timeout(struct parse *p, const char *v)
+{
+    return set_timeout(p, v, &p->o->udp_idle_timeout_ns);
+}
+
+static bool set_udp_sessions(struct parse *p, const char *v)
+{
+    uint64_t n;
+    if (!slice_to_u64(slice_of(v), &n) || n < 1 || n > INT32_MAX)
+        return fail(p, "%s: '%s' is not a number from 1 to %d", p->flag, v, INT32_MAX);
+    p->o->udp_sessions = (uint32_t)n;
+    return true;
+}
+
 static bool set_log_level(struct parse *p, const char *v)
 {
     return log_parse_level(slice_of(v), &p->o->log_level) == OK ||
@@ -330,6 +344,8 @@ static const struct flag {
     {"--head-timeout", NULL, FOR(RUN), false, set_head_timeout},
     {"--idle-timeout", NULL, FOR(RUN), false, set_idle_timeout},
     {"--stall-timeout", NULL, FOR(RUN), false, set_stall_timeout},
+    {"--udp-idle-timeout", NULL, FOR(RUN), false, set_udp_idle_timeout},
+    {"--udp-sessions", NULL, FOR(RUN), false, set_udp_sessions},
     {"--log-level", NULL, FOR(RUN), false, set_log_level},
     {"--access-log", NULL, FOR(RUN), false, set_access_log},
     {"--access-log-format", NULL, FOR(RUN), false, set_access_log_format},

@@ -91,6 +91,8 @@ static bool start_workers(struct run *r)
         .head_timeout_ns = o->head_timeout_ns,
         .idle_timeout_ns = o->idle_timeout_ns,
         .stall_timeout_ns = o->stall_timeout_ns,
+        .udp_idle_timeout_ns = o->udp_idle_timeout_ns,
+        .max_udp_sessions = o->udp_sessions,
         .on_exchange_end = r->access_log ? access_log_exchange : NULL,
         .on_flow_end = r->access_log ? access_log_flow : NULL,
         .on_end_arg = r->access_log,

@@ -65,7 +65,7 @@ static void print_rule(const struct route *r)
          r->name.len ? ")" : "", SLICE_FMT(r->match_text));
 }
 
-static void print_relay(const struct filter_chain *chain)
+static void print_relay(const struct filter_chain *chain, bool udp)
 {
     for (uint32_t i = 0; i < chain->rule_count; i++) {
         const struct l4_rule *r = &chain->rules[i];
@@ -74,7 +74,7 @@ static void print_relay(const struct filter_chain *chain)
             const struct l4_target *t = &r->targets[k];
             line("cluster", "%.*s, weight %u of %u", SLICE_FMT(t->cluster_name),
                  t->weight_end - before, r->total_weight);
-            print_cluster(t->cluster, "closed");
+            print_cluster(t->cluster, udp ? "dropped" : "closed");
         }
     }
 }
@@ -140,7 +140,7 @@ static void print_way(const struct explain *e, const struct explain_verdict *v)
     if (v->route && v->route->action == ROUTE_FORWARD)
         print_forward(v);
     if (v->chain && !v->chain->routes)
-        print_relay(v->chain);
+        print_relay(v->chain, v->listener->udp);
 }
 
 static void print_verdict(const struct explain *e, const struct explain_verdict *v)

@@ -28,12 +28,13 @@ static void cells(struct table *t, const char *const *texts)
 
 // ---- one function a listing: header and rows
 
-static void cell_match(struct table *t, const struct filter_chain *chain)
+static void cell_match(struct table *t, const struct listener_config *l,
+                       const struct filter_chain *chain)
 {
     char buf[1024];
     struct text text;
     text_init_fixed(&text, buf, sizeof(buf));
-    text_puts(&text, chain->name_count ? "SNI: " : "ALL");
+    text_puts(&text, l->udp ? "Trans: udp" : chain->name_count ? "SNI: " : "ALL");
     for (uint32_t i = 0; i < chain->name_count; i++)
         text_printf(&text, "%s%.*s", i ? "," : "", SLICE_FMT(chain->names[i]));
     table_cell(t, (struct slice){text.data, text.len});
@@ -73,7 +74,7 @@ static void listener_rows(struct table *t, const struct snapshot *s)
             size_t n = addr_format(&l->addr, buf, sizeof(buf), false);
             table_cell(t, (struct slice){buf, n});
             cell_number(t, addr_port(&l->addr));
-            cell_match(t, l->chains[k]);
+            cell_match(t, l, l->chains[k]);
             cell_destination(t, l->chains[k]);
         }
     }
@@ -103,6 +104,13 @@ static void route_rows(struct table *t, const struct snapshot *s)
                 table_routes(t, s->routes.listeners[i]->chains[k]->routes);
 }
 
+static void cell_port(struct table *t, const struct cluster_config *c)
+{
+    char buf[16];
+    int len = snprintf(buf, sizeof(buf), "%u%s", c->port, c->udp ? "/UDP" : "");
+    table_cell(t, (struct slice){buf, (size_t)len});
+}
+
 static void cluster_rows(struct table *t, const struct snapshot *s)
 {
     cells(t, (const char *const[]){"SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE",
@@ -110,7 +118,7 @@ static void cluster_rows(struct table *t, const struct snapshot *s)
     for (uint32_t i = 0; s && i < s->routes.clusters.count; i++) {
         const struct cluster_config *c = s->routes.clusters.clusters[i];
         table_cell(t, c->host);
-        cell_number(t, c->port);
+        cell_port(t, c);
         cell_or_dash(t, c->subset);
         table_cell(t, SLICE("outbound"));
         table_cell(t, slice_of(c->type));

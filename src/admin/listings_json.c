@@ -88,6 +88,7 @@ void listing_json_listeners(struct text *out, const struct snapshot *s)
         text_char(out, '{');
         json_member(out, "name", l->name);
         json_member_addr(out, "address", &l->addr);
+        json_member(out, "transport", l->udp ? SLICE("udp") : SLICE("tcp"));
         json_member_u64(out, "server_port", l->server_port);
         json_chains(out, l);
         json_member(out, "gateways", l->gateways);
@@ -250,6 +251,7 @@ static void json_cluster(struct text *out, const struct cluster_config *c)
     json_member(out, "name", c->name);
     json_member(out, "host", c->host);
     json_member_u64(out, "port", c->port);
+    json_member(out, "transport", c->udp ? SLICE("udp") : SLICE("tcp"));
     json_member_if(out, "subset", c->subset);
     json_member(out, "direction", SLICE("outbound"));
     json_member(out, "type", slice_of(c->type));

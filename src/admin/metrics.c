@@ -307,7 +307,9 @@ static const char *const kind_names[] = {
 #define LISTENERS (1u << STAT_LISTENER)
 #define ROUTES (1u << STAT_ROUTE)
 #define CLUSTERS (1u << STAT_CLUSTER)
-#define RELAYS (1u << 31) // only of those that relay connections; else of those with requests
+// Only of those that relay connections, or that have sessions of UDP; else of those with requests.
+#define RELAYS (1u << 31)
+#define SESSIONS (1u << 30)
 
 // Prometheus wants all series of a name together, so each metric of each kind is one walk over the
 // registry: sluice_KIND_NAME{KIND="…"}.
@@ -323,8 +325,9 @@ static const struct metric {
     {"rq_active", "gauge", "requests in flight", LISTENERS | CLUSTERS, write_active},
     {"rq_retries_total", "counter", "tries after the first one", ROUTES | CLUSTERS, write_retries},
     {"response_flags_total", "counter",
-     "requests and relayed connections by response flag (Envoy's)", LISTENERS | ROUTES | CLUSTERS,
-     write_flags},
+     "requests, relayed connections, UDP sessions and what was dropped of it, by response flag "
+     "(Envoy's)",
+     LISTENERS | ROUTES | CLUSTERS, write_flags},
     {"request_body_bytes_total", "counter", "bytes of request bodies from clients",
      LISTENERS | ROUTES | CLUSTERS, write_request_bytes},
     {"response_body_bytes_total", "counter", "bytes of response bodies to clients",
@@ -341,6 +344,16 @@ static const struct metric {
      write_rx_bytes},
     {"tcp_tx_bytes_total", "counter", "bytes relayed to clients", RELAYS | LISTENERS | CLUSTERS,
      write_tx_bytes},
+    {"udp_sess_total", "counter", "UDP sessions begun", SESSIONS | LISTENERS | CLUSTERS,
+     write_cx_total},
+    {"udp_sess_active", "gauge", "UDP sessions open", SESSIONS | LISTENERS | CLUSTERS,
+     write_cx_active},
+    {"udp_sess_connect_fail_total", "counter", "UDP sessions whose endpoint was not there",
+     SESSIONS | CLUSTERS, write_cx_connect_fail},
+    {"udp_rx_bytes_total", "counter", "bytes of datagrams from clients",
+     SESSIONS | LISTENERS | CLUSTERS, write_rx_bytes},
+    {"udp_tx_bytes_total", "counter", "bytes of datagrams to clients",
+     SESSIONS | LISTENERS | CLUSTERS, write_tx_bytes},
 };
 #define METRICS (sizeof(per_name) / sizeof(per_name[0]))
 #define FAMILIES (KINDS * (METRICS + L4_FAMILIES))
@@ -368,8 +381,23 @@ static const struct op_metric {
 // Of those that no worker has ever touched nothing is said.
 static bool has_values(const struct metric *m, const struct sum *s)
 {
-    bool requests = s->total > 0 || s->active > 0, relays = s->cx_total > 0;
-    return m->kinds & RELAYS ? relays : requests || (m->write == write_flags && relays);
+    uint64_t flags = 0;
+    if (m->kinds & (RELAYS | SESSIONS))
+        return s->cx_total > 0;
+    for (uint32_t i = 0; m->write == write_flags && i < RESPONSE_FLAG_COUNT; i++)
+        flags += s->flags[i];
+    return s->total > 0 || s->active > 0 || flags > 0;
+}
+
+// A listener or cluster is of TCP or of UDP, and its name says so.
+static bool is_of(const struct metric *m, const struct stat_name *n)
+{
+    bool udp = n->kind == STAT_LISTENER ? slice_has_prefix(n->name, SLICE("udp_"))
+                                        : memmem(n->name.ptr, n->name.len, "/UDP|", 5) != NULL &&
+                                              n->kind == STAT_CLUSTER;
+    if (m->kinds & RELAYS)
+        return !udp;
+    return udp || !(m->kinds & SESSIONS);
 }
 
 // Its full name is in `name`.
@@ -424,9 +452,9 @@ static void write_entry(struct metrics *m, uint32_t family, struct text *out)
     if (!stat_current(stats, m->index) || n->born > m->epoch || n->kind != kind)
         return;
     struct series s = {.kind = kind_names[kind], .name = n->name};
-    if (which < METRICS)
+    if (which < METRICS && is_of(&per_name[which], n))
         write_counts(m, &per_name[which], out, &s);
-    else
+    else if (which >= METRICS)
         write_ops(m, (enum l4_family)(which - METRICS), out, &s);
 }
 

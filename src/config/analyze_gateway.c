@@ -44,7 +44,8 @@ static bool contains(struct slice text, struct slice part)
 
 static struct slice listen_key(struct analysis *a, const struct server *s, struct slice host)
 {
-    return analysis_key(a, "%u~%.*s~%.*s", s->port.number, SLICE_FMT(s->bind), SLICE_FMT(host));
+    return analysis_key(a, "%s%u~%.*s~%.*s", s->port.protocol == PROTO_UDP ? "udp " : "",
+                        s->port.number, SLICE_FMT(s->bind), SLICE_FMT(host));
 }
 
 static struct slice selector_key(struct analysis *a, struct slice selector, struct slice listen)
@@ -260,12 +261,26 @@ static void check_credentials(struct analysis *a, struct map *checked, const str
 struct workload_view { // of one selector text, shared by the gateways that have it
     bool found;        // a Pod, a Service or --labels
     bool has_service;
-    struct map ports; // numbers that a Service exposes or targets
+    struct map ports; // numbers that a Service exposes or targets, "udp 53" and "80"
 };
 
-static void add_port(struct analysis *a, struct workload_view *w, uint32_t port)
+static struct slice number_key(struct analysis *a, bool udp, uint32_t port)
 {
-    (void)map_put(&w->ports, analysis_key(a, "%u", port), w);
+    return analysis_key(a, "%s%u", udp ? "udp " : "", port);
+}
+
+static bool has_port(struct analysis *a, const struct workload_view *w, const struct server_port *p)
+{
+    return map_get(&w->ports, number_key(a, p->protocol == PROTO_UDP, p->number)) != NULL;
+}
+
+static void add_ports(struct analysis *a, struct workload_view *w,
+                      const struct kube_service_port *p)
+{
+    bool udp = slice_eq_nocase(p->protocol, SLICE("UDP"));
+    (void)map_put(&w->ports, number_key(a, udp, p->port), w);
+    if (p->target_port)
+        (void)map_put(&w->ports, number_key(a, udp, p->target_port), w);
 }
 
 static void view_services(struct analysis *a, struct workload_view *w,
@@ -277,11 +292,8 @@ static void view_services(struct analysis *a, struct workload_view *w,
             !(labels_cover(selector, &s->selector) || labels_cover(&s->selector, selector)))
             continue;
         w->has_service = w->found = true;
-        for (uint32_t k = 0; k < s->port_count; k++) {
-            add_port(a, w, s->ports[k].port);
-            if (s->ports[k].target_port)
-                add_port(a, w, s->ports[k].target_port);
-        }
+        for (uint32_t k = 0; k < s->port_count; k++)
+            add_ports(a, w, &s->ports[k]);
     }
 }
 
@@ -340,7 +352,7 @@ static void check_selectors(struct analysis *a, const struct map *ports, const s
 {
     for (uint32_t i = 0; i < g->server_count; i++) {
         const struct server_port *p = &g->servers[i].port;
-        if (map_get(&w->ports, analysis_key(a, "%u", p->number)))
+        if (has_port(a, w, p))
             continue;
         const struct service_node *n = map_get(ports, port_key(a, g->meta.ns, p->number));
         for (uint32_t tried = 0; n && tried < MOST_COMPARED; n = n->next, tried++)
@@ -366,7 +378,7 @@ static void check_workload(struct analysis *a, const struct gateway *g,
     }
     for (uint32_t i = 0; w->has_service && i < g->server_count; i++) {
         const struct server_port *p = &g->servers[i].port;
-        if (p->number && !map_get(&w->ports, analysis_key(a, "%u", p->number)))
+        if (p->number && !has_port(a, w, p))
             finding_add(
                 a->findings, SEVERITY_WARNING, "IST0162", p->number_pos, &g->meta,
                 "The gateway is listening on a target port (port %u) that is not defined in "

@@ -285,7 +285,7 @@ static bool needs_route(const struct server *s)
 {
     bool redirects = s->tls && s->tls->https_redirect;
     bool by_name = s->tls && s->tls->mode == TLS_AUTO_PASSTHROUGH;
-    return !redirects && !by_name && s->port.protocol != PROTO_UDP;
+    return !redirects && !by_name;
 }
 
 // `named`: the Gateways that VirtualServices refer to. One in error may be what is missing.

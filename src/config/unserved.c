@@ -23,12 +23,6 @@ static const struct pos nowhere;
 
 // ---- servers
 
-static struct pos udp_server(const void *object)
-{
-    const struct server *s = object;
-    return s->port.protocol == PROTO_UDP ? s->port.protocol_pos : nowhere;
-}
-
 static struct pos http2_server(const void *object)
 {
     const struct server *s = object;
@@ -248,7 +242,6 @@ static const struct row {
     struct pos (*find)(const void *object); // line 0: not used
     const char *field, *consequence;
 } rows[] = {
-    {IN_SERVER, REFUSED, udp_server, "a server of protocol UDP", "its listener is not opened"},
     {IN_SERVER, IGNORED, grpc_web, "gRPC-Web translation", "requests are forwarded as they are"},
     {IN_SERVER, IGNORED, http2_server, "HTTP/2 (protocol HTTP2 or GRPC)",
      "HTTP/1.1 is served on this port, HTTP/2 is answered 505"},

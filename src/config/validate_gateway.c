@@ -71,6 +71,10 @@ static bool check_server_port(struct reader *r, const struct load_options *optio
 static void check_bind(struct reader *r, const struct server *s)
 {
     if (has_unix_prefix(s->bind)) {
+        if (s->port.protocol == PROTO_UDP)
+            rule_error(r, s->bind_pos,
+                       "a server of protocol UDP cannot be bound to a unix domain "
+                       "socket");
         check_unix_address(r, s->bind_pos, slice_from(s->bind, sizeof("unix://") - 1));
         if (s->port.number)
             rule_error(r, s->port.number_pos,

@@ -171,31 +171,6 @@ static void begin_looking(struct flow *f, const struct snapshot *s, const struct
     f->cfg.on_look = on_look;
 }
 
-static struct stat_entry *begin_count(struct stat_entry *e)
-{
-    if (!e)
-        return NULL;
-    stat_hold(e); // the flow pins no snapshot
-    counter_add(&e->cx_total, 1);
-    counter_add(&e->cx_active, 1);
-    return e;
-}
-
-static void count_flags(struct stat_entry *e, uint32_t flags)
-{
-    for (; flags; flags &= flags - 1)
-        counter_add(&e->flag[__builtin_ctz(flags)], 1);
-}
-
-static void end_count(struct stat_entry *e, uint32_t flags)
-{
-    if (!e)
-        return;
-    counter_add(&e->cx_active, (uint64_t)-1);
-    count_flags(e, flags);
-    stat_release(e);
-}
-
 static struct stat_entry *listener_entry(struct proxy_conn *c, const struct snapshot *s)
 {
     const struct listener_config *lc = snapshot_listener(s, c->listener->id);
@@ -218,7 +193,7 @@ void proxy_flow_refused(struct proxy_conn *c, struct slice server_name, uint32_t
     struct stat_entry *e = listener_entry(c, s);
     if (e) {
         counter_add(&e->cx_total, 1);
-        count_flags(e, flags);
+        stat_count_flags(e, flags);
     }
     (void)downstream_local(&c->d);
     log_end(c, &(struct proxy_flow_end){.conn = &c->d,
@@ -274,8 +249,8 @@ static void on_end(struct l4_relay *r, void *owner)
     struct proxy_worker *pw = c->listener->pw;
     timer_cancel(&pw->worker.timers, &f->duration);
     f->flags |= flags_of(r->end);
-    end_count(f->listener_stats, f->flags);
-    end_count(f->cluster_stats, f->flags);
+    stat_flow_end(f->listener_stats, f->flags);
+    stat_flow_end(f->cluster_stats, f->flags);
     tell_end(f);
     if (f->decoder)
         stop_looking(f);
@@ -342,8 +317,8 @@ static struct flow *flow_create(struct proxy_conn *c, const struct snapshot *s,
         timer_arm(&pw->worker.timers, &f->duration,
                   pw->worker.now_ns + cluster->max_connection_duration_ns);
     cluster_hold(cluster);
-    f->listener_stats = begin_count(listener_entry(c, s));
-    f->cluster_stats = begin_count(stat_get(pw->stats, s->cluster_stats[cfg->index]));
+    f->listener_stats = stat_flow_begin(listener_entry(c, s));
+    f->cluster_stats = stat_flow_begin(stat_get(pw->stats, s->cluster_stats[cfg->index]));
     f->server_name_len = (uint16_t)server_name.len;
     memcpy(f->server_name, server_name.ptr, server_name.len);
     return f;

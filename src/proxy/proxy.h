@@ -49,10 +49,11 @@ struct proxy_exchange { // behind the exchange, in its block
 
 struct proxy_listener { // of one worker
     struct list_node link;
-    struct listener listener;
+    struct listener listener; // not of UDP
+    struct proxy_udp *udp;    // the socket and sessions of UDP; NULL: of TCP, or closed
     struct proxy_worker *pw;
-    uint32_t id; // snapshot.listener_by_id
-    uint32_t connections;
+    uint32_t id;                    // snapshot.listener_by_id
+    uint32_t connections;           // and sessions
     struct listener_record *record; // one of its holders
     // Once it is not in the configuration any more: the last snapshot that had it, pinned, by which
     // the connections it has left are served.
@@ -67,6 +68,10 @@ struct snapshot *proxy_listener_snapshot(const struct proxy_listener *l);
 // NULL: not configured any more, and never was on this worker.
 const struct listener_config *proxy_listener_config(const struct proxy_listener *l);
 void proxy_listener_conn_closed(struct proxy_listener *l); // one of those it admitted
+// A session of UDP counts as a connection, and has a limit besides. false: there is no room.
+bool proxy_listener_admit_session(struct proxy_listener *l);
+void proxy_listener_session_closed(struct proxy_listener *l);
+void proxy_listener_closed(struct proxy_listener *l); // its socket is
 
 static inline struct proxy_exchange *proxy_of(const struct exchange *x)
 {

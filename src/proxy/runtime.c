@@ -9,7 +9,9 @@
 #include "core/listener.h"
 #include "core/log.h"
 #include "core/selfcheck.h"
+#include "core/udp.h"
 #include "proxy/runtime_internal.h"
+#include "proxy/udp.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -107,7 +109,11 @@ static void default_config(struct runtime_config *c)
         c->idle_timeout_ns = H1_SERVER_IDLE_TIMEOUT_NS;
     if (!c->stall_timeout_ns)
         c->stall_timeout_ns = H1_SERVER_STALL_TIMEOUT_NS;
+    if (!c->udp_idle_timeout_ns)
+        c->udp_idle_timeout_ns = PROXY_UDP_IDLE_NS;
     limits_by_descriptors(c);
+    if (!c->max_udp_sessions)
+        c->max_udp_sessions = c->max_connections / 2;
 }
 
 // On an error errno says why, and there is no such worker.
@@ -160,11 +166,13 @@ struct new_sockets {
     uint32_t count;
 };
 
-static uint32_t find_record(struct runtime *rt, const struct addr *a)
+static uint32_t find_record(struct runtime *rt, const struct listener_config *lc)
 {
-    for (uint32_t i = 0; i < rt->listener_count; i++)
-        if (rt->listeners[i]->used && addr_eq(&rt->listeners[i]->addr, a))
+    for (uint32_t i = 0; i < rt->listener_count; i++) {
+        const struct listener_record *r = rt->listeners[i];
+        if (r->used && r->udp == lc->udp && addr_eq(&r->addr, &lc->addr))
             return i;
+    }
     return UINT32_MAX;
 }
 
@@ -189,8 +197,8 @@ static uint32_t add_record(struct runtime *rt, const struct listener_config *lc)
     char *name = malloc(lc->name.len + 1);
     check(name);
     memcpy(name, lc->name.ptr, lc->name.len);
-    *rt->listeners[i] =
-        (struct listener_record){lc->addr, {name, lc->name.len}, .used = true, .seen = true};
+    *rt->listeners[i] = (struct listener_record){
+        lc->addr, lc->udp, {name, lc->name.len}, .used = true, .seen = true};
     return i;
 }
 
@@ -216,7 +224,18 @@ static void cannot_listen(const struct listener_config *lc, int error, struct fi
                      is_unix ? "bind the server elsewhere"
                              : "let targetPort of the gateway's Service map the port to another",
                      text);
-    finding_add(out, SEVERITY_ERROR, NULL, lc->pos, &gateway, "cannot listen on %s", text);
+    finding_add(out, SEVERITY_ERROR, NULL, lc->pos, &gateway, "cannot listen on %s%s",
+                lc->udp ? "UDP " : "", text);
+}
+
+static int open_socket(const struct listener_config *lc, bool probe)
+{
+    int rc = 0;
+    if (probe)
+        rc = lc->udp ? udp_probe(&lc->addr) : listener_probe(&lc->addr);
+    if (rc < 0)
+        return rc;
+    return lc->udp ? udp_open(&lc->addr) : listener_open(&lc->addr, BACKLOG);
 }
 
 static bool open_sockets(struct runtime *rt, const struct listener_config *lc, int *fds,
@@ -225,9 +244,7 @@ static bool open_sockets(struct runtime *rt, const struct listener_config *lc, i
     // Later on it may be a listener of our own that was removed a moment ago.
     bool starting = !atomic_load(&rt->current);
     for (uint32_t w = 0; w < rt->worker_count; w++) {
-        fds[w] = starting && w == 0 ? listener_probe(&lc->addr) : 0;
-        if (fds[w] == 0)
-            fds[w] = listener_open(&lc->addr, BACKLOG);
+        fds[w] = open_socket(lc, starting && w == 0);
         if (fds[w] >= 0)
             continue;
         cannot_listen(lc, -fds[w], out);
@@ -260,7 +277,7 @@ static bool prepare_listeners(struct runtime *rt, struct snapshot *s, struct new
         rt->listeners[i]->seen = false;
     for (uint32_t i = 0; i < n; i++) {
         struct listener_config *lc = s->routes.listeners[i];
-        uint32_t id = find_record(rt, &lc->addr);
+        uint32_t id = find_record(rt, lc);
         if (id != UINT32_MAX) {
             rt->listeners[id]->seen = true;
             continue;
@@ -281,14 +298,22 @@ static void number_listeners(struct runtime *rt, struct snapshot *s)
     s->listener_ids = rt->listener_count;
     s->listener_by_id = arena_array(&s->arena, struct listener_config *, rt->listener_count + 1u);
     for (uint32_t i = 0; i < s->routes.listener_count; i++)
-        s->listener_by_id[find_record(rt, &s->routes.listeners[i]->addr)] = s->routes.listeners[i];
+        s->listener_by_id[find_record(rt, s->routes.listeners[i])] = s->routes.listeners[i];
 }
 
 // Where there are several, none may take the last eighth: the others can still be reached.
-static void share_connections(struct runtime *rt, uint32_t listeners)
+static uint32_t share_of(uint32_t max, uint32_t listeners)
 {
-    uint32_t max = rt->cfg.max_connections;
-    atomic_store(&rt->listener_share, listeners > 1 ? max - max / 8 : max);
+    return listeners > 1 ? max - max / 8 : max;
+}
+
+static void share_connections(struct runtime *rt, const struct route_config *rc)
+{
+    uint32_t udp = 0;
+    for (uint32_t i = 0; i < rc->listener_count; i++)
+        udp += rc->listeners[i]->udp;
+    atomic_store(&rt->listener_share, share_of(rt->cfg.max_connections, rc->listener_count));
+    atomic_store(&rt->udp_share, share_of(rt->cfg.max_udp_sessions, udp));
 }
 
 static void apply_listeners(struct runtime *rt, const struct new_sockets *ns)
@@ -440,7 +465,7 @@ enum err runtime_load(struct runtime *rt, struct findings *out)
         number_listeners(rt, s);
         register_stats(rt, s);
         s->built_ns = clock_monotonic_ns() - began;
-        share_connections(rt, s->routes.listener_count);
+        share_connections(rt, &s->routes);
         publish(rt, s);
         apply_listeners(rt, &ns);
         atomic_fetch_add(&rt->reload_successes, 1);

@@ -34,6 +34,8 @@ struct runtime_config {
     uint32_t proxy_source_count;
     bool look_at[L4_PROTOCOLS];   // whose relays are looked into and counted
     uint32_t max_connections;     // of clients, all workers together; 0 = by RLIMIT_NOFILE
+    uint64_t udp_idle_timeout_ns; // of a session
+    uint32_t max_udp_sessions;    // all workers together; 0 = half of max_connections
     uint32_t connection_files;    // for connections of clients and to upstreams; 0 = likewise
     bool (*disturbed)(void *arg); // asked once the documents are read; may be NULL
     void *disturbed_arg;
@@ -60,9 +62,10 @@ struct proxy_worker { // what proxy/ keeps for each worker
     struct h1_server_pools servers;
     struct h1_client_pools clients;
     struct conn_pool upstreams;
-    struct pool conns, hellos, relays; // see accept.h, l4.h
-    struct pool proxied, decoders;     // see proxied.h, l4.h
-    struct list_node all_conns;        // struct proxy_conn: every client's connection
+    struct pool conns, hellos, relays;   // see accept.h, l4.h
+    struct pool proxied, decoders;       // see proxied.h, l4.h
+    struct pool udp_sessions, udp_sends; // see udp.h
+    struct list_node all_conns;          // struct proxy_conn: every client's connection
     struct tls_pools tls;
     struct stat_table *stats;
     const struct snapshot *adopted;     // the snapshot that `clusters` and `listeners` belong to
@@ -79,6 +82,7 @@ struct proxy_worker { // what proxy/ keeps for each worker
 
 struct listener_record { // control thread, but for `holders`
     struct addr addr;
+    bool udp;
     struct slice name; // own copy
     bool used, seen;
     // Workers that have its socket or a connection accepted by it. Its number, by which those find
@@ -106,9 +110,11 @@ struct runtime {
     _Atomic bool ready, draining; // ready: the configuration in service opens a port
     // Client connections open, in all and by listener number: written by the worker that accepts or
     // closes one, with read-modify-write, because the limits are for all workers together.
+    _Atomic uint32_t udp_sessions; // of those connections
     _Atomic uint32_t connections, listener_connections[RUNTIME_COUNTED_LISTENERS];
-    _Atomic uint32_t listener_share; // how many of them one listener may have
-    _Atomic uint32_t shed;           // enum shed
+    // How many of them one listener may have, of TCP and of UDP.
+    _Atomic uint32_t listener_share, udp_share;
+    _Atomic uint32_t shed; // enum shed
     _Atomic uint64_t memory_limit_bytes;
     struct memory_cgroup cgroup; // control thread
     bool cgroup_asked;

@@ -8,6 +8,7 @@
 #include "proxy/proxied.h"
 #include "proxy/proxy_internal.h"
 #include "proxy/runtime_internal.h"
+#include "proxy/udp.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -116,6 +117,15 @@ const struct listener_config *proxy_listener_config(const struct proxy_listener 
     return s ? snapshot_listener(s, l->id) : NULL;
 }
 
+static void adopt_sessions(struct proxy_worker *pw)
+{
+    list_for_each_safe (n, tmp, &pw->listeners) {
+        struct proxy_listener *l = container_of(n, struct proxy_listener, link);
+        if (l->udp)
+            proxy_udp_adopt(l);
+    }
+}
+
 static void adopt(struct proxy_worker *pw, struct snapshot *s)
 {
     struct snapshot *old = (struct snapshot *)(uintptr_t)pw->adopted;
@@ -130,6 +140,7 @@ static void adopt(struct proxy_worker *pw, struct snapshot *s)
         return;
     keep_for_listeners_that_go(pw, old, s);
     proxy_conns_adopt(pw, old, s);
+    adopt_sessions(pw);
     snapshot_unpin(old, id);
 }
 
@@ -153,7 +164,7 @@ void runtime_worker_release_listener(struct listener_record *record)
 static void free_listener_if_unused(struct proxy_listener *l)
 {
     struct worker *w = &l->pw->worker;
-    if (l->connections > 0 || l->listener.fd >= 0)
+    if (l->connections > 0 || l->listener.fd >= 0 || l->udp)
         return;
     timer_cancel(&w->timers, &l->drain_end);
     if (l->last) {
@@ -172,11 +183,20 @@ static void release(struct proxy_listener *l)
         atomic_fetch_sub_explicit(&rt->listener_connections[l->id], 1, memory_order_relaxed);
 }
 
-static void on_listener_closed(struct listener *core)
+void proxy_listener_closed(struct proxy_listener *l)
 {
-    struct proxy_listener *l = core->owner;
     list_remove(&l->link);
     free_listener_if_unused(l);
+}
+
+static void on_listener_closed(struct listener *core)
+{
+    proxy_listener_closed(core->owner);
+}
+
+static bool is_closing(const struct proxy_listener *l)
+{
+    return l->udp ? proxy_udp_draining(l) : l->listener.closing;
 }
 
 // Up to half of the descriptors each client finds one for its upstream. Beyond that, clients that
@@ -196,24 +216,61 @@ static bool make_room(struct proxy_worker *pw)
     return closed > 0;
 }
 
-// One more of the connections that all workers together may have, and of this listener's share.
-static bool admit(struct proxy_listener *l)
+// One more of the connections that all workers together may have.
+static bool admit_to_all(struct proxy_listener *l, bool evict)
 {
     struct runtime *rt = l->pw->runtime;
     uint32_t clients = 1 + atomic_fetch_add_explicit(&rt->connections, 1, memory_order_relaxed);
-    if (clients > rt->cfg.max_connections || (!has_descriptors(rt, clients) && !make_room(l->pw))) {
-        atomic_fetch_sub_explicit(&rt->connections, 1, memory_order_relaxed);
-        worker_count(&l->pw->worker, downstream_cx_overflow);
-        return false;
-    }
+    if (clients <= rt->cfg.max_connections &&
+        (has_descriptors(rt, clients) || (evict && make_room(l->pw))))
+        return true;
+    atomic_fetch_sub_explicit(&rt->connections, 1, memory_order_relaxed);
+    return false;
+}
+
+// And of this listener's share; else it is none of either.
+static bool admit_to_share(struct proxy_listener *l, const _Atomic uint32_t *share)
+{
+    struct runtime *rt = l->pw->runtime;
     if (l->id >= RUNTIME_COUNTED_LISTENERS)
         return true;
     if (atomic_fetch_add_explicit(&rt->listener_connections[l->id], 1, memory_order_relaxed) <
-        atomic_load_explicit(&rt->listener_share, memory_order_relaxed))
+        atomic_load_explicit(share, memory_order_relaxed))
         return true;
     release(l);
+    return false;
+}
+
+static bool admit(struct proxy_listener *l)
+{
+    if (!admit_to_all(l, true)) {
+        worker_count(&l->pw->worker, downstream_cx_overflow);
+        return false;
+    }
+    if (admit_to_share(l, &l->pw->runtime->listener_share))
+        return true;
     worker_count(&l->pw->worker, downstream_cx_listener_overflow);
     return false;
+}
+
+// What it costs the gateway, anyone can ask for by a forged address: nothing is evicted for it.
+bool proxy_listener_admit_session(struct proxy_listener *l)
+{
+    struct runtime *rt = l->pw->runtime;
+    uint32_t before = atomic_fetch_add_explicit(&rt->udp_sessions, 1, memory_order_relaxed);
+    if (before < rt->cfg.max_udp_sessions && admit_to_all(l, false) &&
+        admit_to_share(l, &rt->udp_share)) {
+        l->connections++;
+        return true;
+    }
+    atomic_fetch_sub_explicit(&rt->udp_sessions, 1, memory_order_relaxed);
+    return false;
+}
+
+void proxy_listener_session_closed(struct proxy_listener *l)
+{
+    atomic_fetch_sub_explicit(&l->pw->runtime->udp_sessions, 1, memory_order_relaxed);
+    proxy_listener_conn_closed(l);
 }
 
 void proxy_listener_conn_closed(struct proxy_listener *l)
@@ -241,7 +298,19 @@ static void on_drain_end(struct timer *t, uint64_t now_ns)
 {
     struct proxy_listener *l = container_of(t, struct proxy_listener, drain_end);
     (void)now_ns;
+    if (l->udp)
+        proxy_udp_close(l);
     proxy_conns_close(l->pw, l);
+}
+
+// While another one of that address drains, half of its clients would find that one.
+static void take_over_address(struct proxy_worker *pw, const struct listener_record *record)
+{
+    list_for_each_safe (n, tmp, &pw->listeners) {
+        struct proxy_listener *l = container_of(n, struct proxy_listener, link);
+        if (l->udp && l->record != record && addr_eq(&l->record->addr, &record->addr))
+            proxy_udp_close(l);
+    }
 }
 
 void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd,
@@ -265,6 +334,12 @@ void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd,
     l->listener.on_closed = on_listener_closed;
     l->listener.owner = l;
     list_insert_tail(&pw->listeners, &l->link);
+    if (record->udp) {
+        l->listener.fd = -1;
+        take_over_address(pw, record);
+        proxy_udp_start(l, fd);
+        return;
+    }
     listener_start(&l->listener, &pw->worker, fd);
     if (pw->shed != SHED_NOTHING)
         listener_pause(&l->listener);
@@ -272,6 +347,10 @@ void runtime_worker_add_listener(struct proxy_worker *pw, uint32_t id, int fd,
 
 static void drain_listener(struct proxy_listener *l)
 {
+    if (l->udp) {
+        proxy_udp_drain(l);
+        return;
+    }
     l->server_cfg.draining = true;
     listener_close(&l->listener, LISTENER_LINGER_NS);
     (void)proxy_conns_drain(l->pw, l, H1_SERVER_DRAIN_GRACE_NS);
@@ -281,7 +360,7 @@ void runtime_worker_remove_listener(struct proxy_worker *pw, uint32_t id)
 {
     list_for_each_safe (n, tmp, &pw->listeners) {
         struct proxy_listener *l = container_of(n, struct proxy_listener, link);
-        if (l->id != id || l->listener.closing)
+        if (l->id != id || is_closing(l))
             continue;
         drain_listener(l);
         timer_arm(&pw->worker.timers, &l->drain_end,
@@ -294,7 +373,7 @@ void runtime_worker_drain(struct proxy_worker *pw)
     pw->draining = true;
     list_for_each_safe (n, tmp, &pw->listeners) {
         struct proxy_listener *l = container_of(n, struct proxy_listener, link);
-        if (!l->listener.closing)
+        if (!is_closing(l))
             drain_listener(l);
     }
 }
@@ -303,8 +382,13 @@ void runtime_worker_drain(struct proxy_worker *pw)
 
 static void close_listeners(struct proxy_worker *pw)
 {
-    list_for_each_safe (n, tmp, &pw->listeners)
-        listener_close(&container_of(n, struct proxy_listener, link)->listener, 0);
+    list_for_each_safe (n, tmp, &pw->listeners) {
+        struct proxy_listener *l = container_of(n, struct proxy_listener, link);
+        if (l->udp)
+            proxy_udp_close(l);
+        else
+            listener_close(&l->listener, 0);
+    }
 }
 
 // Called each turn once the worker is to stop; true when nothing is left in flight.
@@ -334,7 +418,8 @@ static void watch_pools(struct proxy_worker *pw)
     struct pool *pools[] = {&pw->tcp.chunks,    &pw->tcp.msgs,      &pw->exchanges.exchanges,
                             &pw->exchanges.big, &pw->servers.conns, &pw->clients.conns,
                             &pw->tcp.conns,     &pw->conns,         &pw->hellos,
-                            &pw->relays,        &pw->tls.conns,     &pw->tls.records};
+                            &pw->relays,        &pw->tls.conns,     &pw->tls.records,
+                            &pw->udp_sessions,  &pw->udp_sends};
     for (size_t i = 0; i < sizeof(pools) / sizeof(pools[0]); i++)
         pools[i]->bytes = &pw->worker.counters.c[COUNTER_pool_bytes];
     pw->worker.output = &pw->tcp.chunks;
@@ -348,6 +433,7 @@ static void free_worker(struct proxy_worker *pw)
     map_fini(&pw->departed);
     tls_pools_fini(&pw->tls);
     proxy_l4_pools_fini(pw);
+    proxy_udp_pools_fini(pw);
     proxy_accept_pools_fini(pw);
     proxied_pool_fini(pw);
     h1_server_pools_fini(&pw->servers);
@@ -387,6 +473,7 @@ enum err runtime_worker_create(struct runtime *rt, uint32_t id, struct proxy_wor
     proxy_accept_pools_init(pw, max);
     proxied_pool_init(pw, max);
     proxy_l4_pools_init(pw, max);
+    proxy_udp_pools_init(pw, rt->cfg.max_udp_sessions);
     check(tls_pools_init(&pw->tls, max + MAX_CLIENT_CONNECTIONS, max + MAX_CLIENT_CONNECTIONS) ==
           OK);
     pw->tls.ktls = rt->cfg.ktls;

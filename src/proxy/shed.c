@@ -95,6 +95,8 @@ static void pause_listeners(struct proxy_worker *pw)
 {
     list_for_each_safe (n, tmp, &pw->listeners) {
         struct proxy_listener *l = container_of(n, struct proxy_listener, link);
+        if (l->udp)
+            continue; // it begins no session meanwhile
         if (!l->listener.paused && !l->listener.closing)
             worker_count(&pw->worker, shed_listener_paused);
         listener_pause(&l->listener);
@@ -103,8 +105,11 @@ static void pause_listeners(struct proxy_worker *pw)
 
 static void resume_listeners(struct proxy_worker *pw)
 {
-    list_for_each_safe (n, tmp, &pw->listeners)
-        listener_resume(&container_of(n, struct proxy_listener, link)->listener);
+    list_for_each_safe (n, tmp, &pw->listeners) {
+        struct proxy_listener *l = container_of(n, struct proxy_listener, link);
+        if (!l->udp)
+            listener_resume(&l->listener);
+    }
 }
 
 void runtime_worker_shed(struct proxy_worker *pw, enum shed level)

@@ -166,6 +166,31 @@ void stat_release(struct stat_entry *e)
     atomic_store_explicit(&e->held.v, held - 1, memory_order_release);
 }
 
+struct stat_entry *stat_flow_begin(struct stat_entry *e)
+{
+    if (!e)
+        return NULL;
+    stat_hold(e);
+    counter_add(&e->cx_total, 1);
+    counter_add(&e->cx_active, 1);
+    return e;
+}
+
+void stat_count_flags(struct stat_entry *e, uint32_t flags)
+{
+    for (; e && flags; flags &= flags - 1)
+        counter_add(&e->flag[__builtin_ctz(flags)], 1);
+}
+
+void stat_flow_end(struct stat_entry *e, uint32_t flags)
+{
+    if (!e)
+        return;
+    counter_add(&e->cx_active, (uint64_t)-1);
+    stat_count_flags(e, flags);
+    stat_release(e);
+}
+
 bool stat_is_held(const struct stat_table *t, uint32_t id)
 {
     const struct stat_entry *e = stat_peek(t, id);

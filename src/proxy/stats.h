@@ -72,6 +72,11 @@ struct stat_ops *stat_ops_get(struct stat_table *t, uint32_t id); // likewise
 void stat_hold(struct stat_entry *e);
 void stat_release(struct stat_entry *e); // nothing is counted by the holder after this
 bool stat_is_held(const struct stat_table *t, uint32_t id); // any thread
+// A relayed connection, or a session of UDP, that pins no snapshot: counts and holds. NULL stays
+// NULL. flags: enum response_flag.
+struct stat_entry *stat_flow_begin(struct stat_entry *e);
+void stat_flow_end(struct stat_entry *e, uint32_t flags);
+void stat_count_flags(struct stat_entry *e, uint32_t flags);
 // Any thread, while no worker counts behind that number.
 void stat_clear(struct stat_table *t, uint32_t id);
 // Reader side: NULL when this worker never touched it.

@@ -18,10 +18,12 @@ struct endpoint_config {
 };
 
 struct cluster_config {
-    struct slice name;   // "outbound|9080|v1|productpage.istio.svc.cluster.local"
+    // "outbound|9080|v1|productpage.istio.svc.cluster.local"; a port of UDP is "53/UDP"
+    struct slice name;
     struct slice host;   // the FQDN
     struct slice subset; // may be empty
     uint32_t port;
+    bool udp;
     bool in_mesh;   // a Service, or a ServiceEntry of location MESH_INTERNAL
     uint32_t index; // in cluster_table.clusters
     struct endpoint_config *endpoints;
@@ -31,7 +33,8 @@ struct cluster_config {
     uint64_t connect_timeout_ns; // connectionPool.tcp.connectTimeout, default 10 s
     // Of a pooled connection: http.idleTimeout, else tcp's; default 1 h, 0 = none.
     uint64_t idle_timeout_ns;
-    uint64_t tcp_idle_timeout_ns;        // tcp.idleTimeout of a relay, likewise
+    // tcp.idleTimeout of a relay, likewise; of UDP: 0 = the process's.
+    uint64_t tcp_idle_timeout_ns;
     uint64_t max_connection_duration_ns; // tcp.maxConnectionDuration, 0 = no limit
     bool keepalive;                      // tcp.tcpKeepalive; its numbers: 0 = the system's
     uint32_t keepalive_idle_s, keepalive_interval_s, keepalive_probes;

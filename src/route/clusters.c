@@ -1,5 +1,6 @@
-// Clusters: every TCP port of every service, and again for each subset of its DestinationRule.
-// Linear in the documents. Control thread; the result is immutable, in name order.
+// Clusters: every TCP port of every service, and again for each subset of its DestinationRule; the
+// UDP ports too where a Gateway has a server of UDP (Istio has none). Linear in the documents.
+// Control thread; the result is immutable, in name order.
 #include "config/names.h"
 #include "route/policy.h"
 #include "route/registry.h"
@@ -46,23 +47,32 @@ static void take_endpoints(struct compile *c, struct cluster_config *cluster,
     cluster->endpoints = arena_array(c->out, struct endpoint_config, all->count);
     for (uint32_t i = 0; i < all->count; i++) {
         const struct candidate *e = &all->items[i];
+        if (cluster->udp && e->endpoint.addr.sa.sa_family == AF_UNIX)
+            continue;
         if (!labels || labels_subset(labels, e->labels ? e->labels : &none))
             cluster->endpoints[cluster->endpoint_count++] = e->endpoint;
     }
 }
 
+static struct slice cluster_name(struct arena *a, uint32_t port, bool udp, struct slice subset,
+                                 struct slice host)
+{
+    return compile_text(a, "outbound|%u%s|%.*s|%.*s", port, udp ? "/UDP" : "", SLICE_FMT(subset),
+                        SLICE_FMT(host));
+}
+
 static struct cluster_config *create(struct compile *c, const struct service *s, struct slice host,
-                                     uint32_t port, const struct subset *subset,
+                                     const struct service_port *port, const struct subset *subset,
                                      const struct destination_rule *rule,
                                      const struct traffic_policy *top)
 {
     struct cluster_config *one = arena_new(c->out, struct cluster_config);
     struct slice subset_name = subset ? subset->name : (struct slice){"", 0};
-    one->name = compile_text(c->out, "outbound|%u|%.*s|%.*s", port, SLICE_FMT(subset_name),
-                             SLICE_FMT(host));
+    one->name = cluster_name(c->out, port->number, port->udp, subset_name, host);
     one->host = host;
     one->subset = subset ? arena_dup(c->out, subset->name) : subset_name;
-    one->port = port;
+    one->port = port->number;
+    one->udp = port->udp;
     one->in_mesh = s->kube || s->entry->mesh_internal;
     one->type = type_of(s);
     if (rule)
@@ -70,7 +80,7 @@ static struct cluster_config *create(struct compile *c, const struct service *s,
             compile_text(c->out, "%.*s.%.*s", SLICE_FMT(rule->meta.name), SLICE_FMT(rule->meta.ns));
     policy_apply(one, c->options, top, subset ? subset->traffic_policy : NULL);
     if (one->tls_mode == CLIENT_TLS_ISTIO_MUTUAL) // Istio's BuildDNSSrvSubsetKey
-        one->tls_name = compile_text(c->out, "outbound_.%u_.%.*s_.%.*s", port,
+        one->tls_name = compile_text(c->out, "outbound_.%u_.%.*s_.%.*s", port->number,
                                      SLICE_FMT(subset_name), SLICE_FMT(host));
     return one;
 }
@@ -85,13 +95,13 @@ static void add_port(struct compile *c, struct cluster_list *list, const struct 
     static const struct candidate_list nobody;
     bool refused = first && first->meta.refused;
     registry_endpoints(c, s, port, endpoints);
-    struct cluster_config *one = create(c, s, host, port->number, NULL, first, top);
+    struct cluster_config *one = create(c, s, host, port, NULL, first, top);
     take_endpoints(c, one, refused ? &nobody : endpoints, NULL);
     push(&c->scratch, list, one);
     for (uint32_t r = 0; r < rules->count; r++) {
         for (uint32_t i = 0; i < rules->items[r]->subset_count; i++) {
             const struct subset *subset = &rules->items[r]->subsets[i];
-            one = create(c, s, host, port->number, subset, rules->items[r], top);
+            one = create(c, s, host, port, subset, rules->items[r], top);
             bool none = refused || rules->items[r]->meta.refused;
             take_endpoints(c, one, none ? &nobody : endpoints, &subset->labels);
             push(&c->scratch, list, one);
@@ -99,13 +109,22 @@ static void add_port(struct compile *c, struct cluster_list *list, const struct 
     }
 }
 
+static bool serves_udp(const struct compile *c)
+{
+    for (uint32_t i = 0; i < c->m->gateways_count; i++)
+        for (uint32_t k = 0; k < c->m->gateways[i]->server_count; k++)
+            if (c->m->gateways[i]->servers[k].port.protocol == PROTO_UDP)
+                return true;
+    return false;
+}
+
 static void add_service(struct compile *c, struct cluster_list *list, const struct service *s,
-                        struct candidate_list *endpoints)
+                        bool udp, struct candidate_list *endpoints)
 {
     struct rule_choice rules = registry_rules(c, s);
     struct slice host = arena_dup(c->out, s->host);
     for (const struct service *one = s; one; one = one->next_same)
-        for (uint32_t i = 0; i < one->port_count; i++)
+        for (uint32_t i = 0; i < one->port_count + (udp ? one->udp_count : 0); i++)
             add_port(c, list, s, host, &one->ports[i], &rules, endpoints);
 }
 
@@ -138,24 +157,32 @@ void compile_clusters(struct compile *c)
 {
     struct cluster_list list = {0};
     struct candidate_list endpoints = {0};
+    bool udp = serves_udp(c);
     c->registry = registry_create(c);
     for (const struct service *s = c->registry->first; s; s = s->next)
-        add_service(c, &list, s, &endpoints);
+        add_service(c, &list, s, udp, &endpoints);
     publish(c, &list);
 }
 
+// Where a destination names no port: the only one there is.
+static uint32_t only_port(const struct service *s, bool udp)
+{
+    uint32_t count = s ? (udp ? s->udp_count : s->port_count) : 0;
+    return count == 1 && !s->next_same ? s->ports[udp ? s->port_count : 0].number : 0;
+}
+
 const struct cluster_config *compile_destination(struct compile *c, const struct destination *d,
-                                                 struct slice ns, uint32_t listener_port,
+                                                 struct slice ns, uint32_t listener_port, bool udp,
                                                  struct slice *name)
 {
     struct slice host = host_fqdn(&c->scratch, d->host, ns);
     host = compile_lower(&c->scratch, host);
-    const struct service *s = registry_service(c->registry, host);
     uint32_t port = d->port;
     if (port == 0)
-        port = s && s->port_count == 1 && !s->next_same ? s->ports[0].number : listener_port;
-    struct slice text = compile_text(&c->scratch, "outbound|%u|%.*s|%.*s", port,
-                                     SLICE_FMT(d->subset), SLICE_FMT(host));
+        port = only_port(registry_service(c->registry, host), udp);
+    if (port == 0)
+        port = listener_port;
+    struct slice text = cluster_name(&c->scratch, port, udp, d->subset, host);
     const struct cluster_config *cluster = map_get(&c->rc->clusters.by_name, text);
     *name = cluster ? cluster->name : arena_dup(c->out, text);
     return cluster;

@@ -52,5 +52,5 @@ void compile_listeners(struct compile *c); // fills rc->listeners
 // The cluster a destination names, with `listener_port` where neither it nor a single-port service
 // says which; *name is Istio's name for it even when there is none.
 const struct cluster_config *compile_destination(struct compile *c, const struct destination *d,
-                                                 struct slice ns, uint32_t listener_port,
+                                                 struct slice ns, uint32_t listener_port, bool udp,
                                                  struct slice *name);

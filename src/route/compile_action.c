@@ -95,8 +95,8 @@ static bool copy_headers(struct compile *c, const struct headers *in, struct hea
 static void set_target(struct compile *c, struct route_target *t, const struct virtual_service *vs,
                        const struct http_route_destination *in, uint32_t listener_port)
 {
-    t->cluster =
-        compile_destination(c, &in->destination, vs->meta.ns, listener_port, &t->cluster_name);
+    t->cluster = compile_destination(c, &in->destination, vs->meta.ns, listener_port, false,
+                                     &t->cluster_name);
     t->has_edits = copy_headers(c, in->headers, &t->request, &t->response, &t->rewrite_authority);
 }
 

@@ -203,7 +203,7 @@ static void add_auto_passthrough(struct chains *s)
     server_hosts_init(c, &hosts, s->ref);
     for (uint32_t i = 0; i < clusters->count; i++) {
         const struct cluster_config *cluster = clusters->clusters[i];
-        if (!cluster->in_mesh ||
+        if (!cluster->in_mesh || cluster->udp ||
             !server_hosts_cover(&hosts, cluster->host, s->ref->gateway->meta.ns))
             continue;
         struct slice name = compile_text(c->out, "outbound_.%u_.%.*s_.%.*s", cluster->port,

@@ -40,9 +40,28 @@ static bool concerns(const struct server_ref *ref, const struct virtual_service 
 
 // ---- a rule
 
-static void set_targets(struct compile *c, struct l4_rule *r, const struct virtual_service *vs,
-                        const struct l4_route *in, uint32_t port)
+// What Istio, which has no UDP, has no words for.
+static void explain_udp(struct compile *c, const struct virtual_service *vs,
+                        const struct destination *d, const struct server_port *port,
+                        const struct l4_target *t)
 {
+    struct slice text;
+    if (t->cluster)
+        finding_add(c->findings, SEVERITY_WARNING, NULL, d->host_pos, &vs->meta,
+                    "a DestinationRule asks for %s to %.*s, which datagrams cannot have: those of "
+                    "server %.*s are dropped",
+                    t->cluster->proxy_protocol ? "proxyProtocol" : "TLS", SLICE_FMT(d->host),
+                    SLICE_FMT(port->name));
+    else if (compile_destination(c, d, vs->meta.ns, port->number, false, &text))
+        finding_add(c->findings, SEVERITY_WARNING, NULL, d->host_pos, &vs->meta,
+                    "%.*s has this port for TCP only: datagrams of server %.*s (UDP) are dropped",
+                    SLICE_FMT(d->host), SLICE_FMT(port->name));
+}
+
+static void set_targets(struct compile *c, struct l4_rule *r, const struct virtual_service *vs,
+                        const struct l4_route *in, const struct server_port *port)
+{
+    bool udp = port->protocol == PROTO_UDP;
     uint64_t total = 0;
     for (uint32_t i = 0; i < in->route_count; i++)
         total += in->routes[i].weight > 0 ? (uint32_t)in->routes[i].weight : 0;
@@ -52,8 +71,14 @@ static void set_targets(struct compile *c, struct l4_rule *r, const struct virtu
         if (weight == 0)
             continue;
         struct l4_target *t = &r->targets[r->target_count++];
-        t->cluster =
-            compile_destination(c, &in->routes[i].destination, vs->meta.ns, port, &t->cluster_name);
+        t->cluster = compile_destination(c, &in->routes[i].destination, vs->meta.ns, port->number,
+                                         udp, &t->cluster_name);
+        bool streams_only = t->cluster && (t->cluster->tls_mode != CLIENT_TLS_DISABLE ||
+                                           t->cluster->proxy_protocol);
+        if (udp && (streams_only || !t->cluster))
+            explain_udp(c, vs, &in->routes[i].destination, port, t);
+        if (udp && streams_only)
+            t->cluster = NULL;
         r->total_weight += weight;
         t->weight_end = r->total_weight;
     }
@@ -78,7 +103,7 @@ static bool build_rule(struct compile *c, struct l4_rule *r, const struct server
         if (r->subnet_count == 0)
             return false;
     }
-    set_targets(c, r, vs, in, ref->server->port.number);
+    set_targets(c, r, vs, in, &ref->server->port);
     r->virtual_service =
         compile_text(c->out, "%.*s.%.*s", SLICE_FMT(vs->meta.name), SLICE_FMT(vs->meta.ns));
     r->stat_prefix = r->target_count == 1 ? r->targets[0].cluster_name : r->virtual_service;

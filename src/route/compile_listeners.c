@@ -162,8 +162,6 @@ static void add_server(struct compile *c, struct bounds *b, const struct gateway
 {
     bool is_unix = slice_has_prefix(s->bind, SLICE("unix://"));
     enum server_family family = compile_family(s);
-    if (family == FAMILY_UDP)
-        return; // see config/unserved.c
     uint32_t port = is_unix ? 0 : resolve_port(c, b, g, s->port.number, family == FAMILY_UDP);
     bool is_new;
     struct bound *one = bound_get(c, b, s, port, &is_new);

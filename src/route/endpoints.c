@@ -182,10 +182,10 @@ static void add_entry(struct gather *g, const struct service *s, const struct se
         add(g, s->host, entry_port(NULL, 0, port->entry), 0, (struct slice){NULL, 0}, NULL);
 }
 
-static const struct service_port *port_numbered(const struct service *s, uint32_t number)
+static const struct service_port *same_port(const struct service *s, const struct service_port *p)
 {
-    for (uint32_t i = 0; i < s->port_count; i++)
-        if (s->ports[i].number == number)
+    for (uint32_t i = 0; i < s->port_count + s->udp_count; i++)
+        if (s->ports[i].number == p->number && s->ports[i].udp == p->udp)
             return &s->ports[i];
     return NULL;
 }
@@ -200,7 +200,7 @@ void registry_endpoints(struct compile *c, const struct service *s, const struct
         return;
     }
     for (; s; s = s->next_same) {
-        const struct service_port *p = port_numbered(s, port->number);
+        const struct service_port *p = same_port(s, port);
         if (p)
             add_entry(&g, s, p);
     }

@@ -129,7 +129,8 @@ void policy_apply(struct cluster_config *c, const struct compile_options *option
     struct merged m = merge(merge((struct merged){0}, top, c->port), subset, c->port);
     c->lb = lb_of(m.lb);
     c->connect_timeout_ns = CONNECT_TIMEOUT_NS;
-    c->idle_timeout_ns = c->tcp_idle_timeout_ns = IDLE_TIMEOUT_NS;
+    c->idle_timeout_ns = IDLE_TIMEOUT_NS;
+    c->tcp_idle_timeout_ns = c->udp ? 0 : IDLE_TIMEOUT_NS;
     c->max_connections = c->max_pending_requests = c->max_requests = c->max_retries = UINT32_MAX;
     c->proxy_protocol = m.proxy_protocol;
     if (m.pool)

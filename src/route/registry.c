@@ -12,6 +12,11 @@ static bool is_tcp(struct slice protocol)
     return protocol.len == 0 || slice_eq_nocase(protocol, SLICE("TCP"));
 }
 
+static bool is_udp(struct slice protocol)
+{
+    return slice_eq_nocase(protocol, SLICE("UDP"));
+}
+
 static void append(struct registry *r, struct service *s)
 {
     struct service *same = map_get(&r->services, s->host);
@@ -38,24 +43,38 @@ static void add_kube(struct compile *c, struct registry *r, const struct kube_se
         if (is_tcp(k->ports[i].protocol))
             s->ports[s->port_count++] = (struct service_port){
                 .number = k->ports[i].port, .name = k->ports[i].name, .kube = &k->ports[i]};
+    for (uint32_t i = 0; i < k->port_count; i++)
+        if (is_udp(k->ports[i].protocol))
+            s->ports[s->port_count + s->udp_count++] =
+                (struct service_port){.number = k->ports[i].port,
+                                      .name = k->ports[i].name,
+                                      .udp = true,
+                                      .kube = &k->ports[i]};
     append(r, s);
 }
 
 static void add_entry(struct compile *c, struct registry *r, const struct service_entry *e)
 {
     struct service_port *ports = arena_array(&c->scratch, struct service_port, e->port_count);
-    uint32_t count = 0;
+    uint32_t count = 0, udp_count = 0;
     for (uint32_t i = 0; i < e->port_count; i++)
-        if (!slice_eq_nocase(e->ports[i].protocol, SLICE("UDP")))
+        if (!is_udp(e->ports[i].protocol))
             ports[count++] = (struct service_port){
                 .number = e->ports[i].number, .name = e->ports[i].name, .entry = &e->ports[i]};
+    for (uint32_t i = 0; i < e->port_count; i++)
+        if (is_udp(e->ports[i].protocol))
+            ports[count + udp_count++] = (struct service_port){.number = e->ports[i].number,
+                                                               .name = e->ports[i].name,
+                                                               .udp = true,
+                                                               .entry = &e->ports[i]};
     for (uint32_t h = 0; h < e->hosts.count; h++) {
         struct service *s = arena_new(&c->scratch, struct service);
         *s = (struct service){.host = compile_lower(&c->scratch, e->hosts.items[h].text),
                               .ns = e->meta.ns,
                               .entry = e,
                               .ports = ports,
-                              .port_count = count};
+                              .port_count = count,
+                              .udp_count = udp_count};
         append(r, s);
     }
 }

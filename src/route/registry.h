@@ -7,6 +7,7 @@
 struct service_port {
     uint32_t number;
     struct slice name;
+    bool udp;
     const struct kube_service_port *kube; // one of the two
     const struct service_entry_port *entry;
 };
@@ -17,9 +18,10 @@ struct service {
     const struct kube_service *kube; // one of the two
     const struct service_entry *entry;
     struct service *next_same, *last_same; // further ServiceEntries of this host and namespace
-    struct service_port *ports;            // TCP only
-    uint32_t port_count;
-    struct service *next; // in document order, Services first
+    // Those of TCP, then those of UDP.
+    struct service_port *ports;
+    uint32_t port_count, udp_count; // port_count: of TCP
+    struct service *next;           // in document order, Services first
 };
 
 struct endpoints_list { // the Endpoints or EndpointSlices of a Service

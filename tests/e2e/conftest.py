@@ -6,7 +6,7 @@ import pytest
 
 from lib import documents as d
 from lib.gateway import Gateway
-from lib.ports import ReservedPort
+from lib.ports import ReservedPort, ReservedUdpPort
 from lib.upstream import Upstream
 
 
@@ -27,20 +27,27 @@ class Server:
         self._ports += reserved
         return {n: r.number for n, r in zip(numbers, reserved)}
 
+    def udp_ports(self, *numbers):
+        reserved = [ReservedUdpPort() for _ in numbers]
+        self._ports += reserved
+        return {n: r.number for n, r in zip(numbers, reserved)}
+
     def command(self, paths, ports, **kw):
         """A gateway on documents that the caller has written."""
         gateway = Gateway(paths, ports, **kw)
         self._gateways.append(gateway)
         return gateway
 
-    def __call__(self, *docs, numbers=(80,), wait=True, **kw):
-        """A gateway on these documents (of lib.documents); server ports `numbers` are mapped."""
-        ports = self.ports(*numbers)
+    def __call__(self, *docs, numbers=(80,), udp=(), wait=True, **kw):
+        """A gateway on these documents (of lib.documents); server ports `numbers` are mapped, and
+        `udp` those of UDP."""
+        ports, udp_ports = self.ports(*numbers), self.udp_ports(*udp)
         folder = self.folder / f"gateway-{len(self._gateways)}"
         folder.mkdir()
-        (folder / "node.yaml").write_text(d.text(d.node(ports)))
+        (folder / "node.yaml").write_text(d.text(d.node(ports, udp=udp_ports)))
         (folder / "app.yaml").write_text(d.text(*docs))
         gateway = self.command([(None, folder)], ports, **kw)
+        gateway.udp_ports = udp_ports
         gateway.folder, gateway.file = folder, folder / "app.yaml"
         return gateway.wait_ready() if wait else gateway
 

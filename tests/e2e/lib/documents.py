@@ -126,10 +126,12 @@ def labelled_backend(labels_by_port, name="app", namespace=NAMESPACE, number=808
     return out
 
 
-def node(targets, namespace="istio-system"):
-    """The gateway's own Service: server port -> the port that is bound."""
+def node(targets, namespace="istio-system", udp=None):
+    """The gateway's own Service: server port -> the port that is bound, of TCP and of UDP."""
     return {"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "istio-ingressgateway", "namespace": namespace},
             "spec": {"selector": {"istio": "ingressgateway"},
                      "ports": [{"name": f"p{number}", "port": number, "targetPort": target}
-                               for number, target in targets.items()]}}
+                               for number, target in targets.items()] +
+                              [{"name": f"u{number}", "port": number, "targetPort": target,
+                                "protocol": "UDP"} for number, target in (udp or {}).items()]}}

@@ -116,7 +116,7 @@ TEST(listings_as_json)
 {
     set_up();
     EXPECT_STR(listed(LISTING_LISTENERS, true),
-               "[\n{\"name\":\"0.0.0.0_8080\",\"address\":\"0.0.0.0:8080\",\"server_port\":8080,"
+               "[\n{\"name\":\"0.0.0.0_8080\",\"address\":\"0.0.0.0:8080\",\"transport\":\"tcp\",\"server_port\":8080,"
                "\"filter_chains\":[{\"name\":\"http.8080\",\"gateway\":\"default/gw\",\"server_names\":[],"
                "\"terminates_tls\":false,\"routes\":\"http.8080\",\"rules\":[]}],"
                "\"gateways\":\"default/gw\"}]\n");

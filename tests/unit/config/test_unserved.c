@@ -33,7 +33,6 @@ static const struct row {
     const char *field, *where, *text;
     enum gone gone; // out of the model, or marked there
 } table[] = {
-    {"a server of protocol UDP", "7:43 error", SERVER("UDP", ""), 0},
     {"gRPC-Web translation", "7:43 warning", SERVER("GRPC-WEB", ""), 0},
     {"HTTP/2 (protocol HTTP2 or GRPC)", "7:43 warning", SERVER("GRPC", ""), 0},
     {"defaultEndpoint", "6:5 warning", SERVER("HTTP", "    defaultEndpoint: 127.0.0.1:80\n"), 0},
