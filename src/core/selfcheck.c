@@ -198,7 +198,8 @@ static void check_ktls(struct selfcheck *c, enum ktls_mode wanted)
     bool have = setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 3) == 0 || errno == ENOTCONN;
     close(fd);
     if (have)
-        add(c, "ktls", SELFCHECK_OK, "The kernel can encrypt TLS records.");
+        add(c, "ktls", SELFCHECK_OK, "The kernel can encrypt TLS records%s.",
+            wanted == KTLS_ON ? "" : "; --ktls on asks it to");
     else if (wanted == KTLS_ON)
         add(c, "ktls", SELFCHECK_NOTE,
             "--ktls on cannot be had: the kernel has no TLS record layer, so records are encrypted "
@@ -206,7 +207,7 @@ static void check_ktls(struct selfcheck *c, enum ktls_mode wanted)
     else
         add(c, "ktls", SELFCHECK_NOTE,
             "The kernel has no TLS record layer: records are encrypted in user space, which is "
-            "fine without an offloading network card. To have it: modprobe tls.");
+            "fine without an offloading network card. To have it: modprobe tls, and --ktls on.");
 }
 
 static void check_udp(struct selfcheck *c)

@@ -39,9 +39,9 @@ IN_A_VM = {
     "clients": (["tests/e2e/test_tls.py", "tests/e2e/test_tls_hostile.py", "-k",
                  "simple or redirect or optional or cipher or resumption or ticket_does or is_resumed "
                  "or access_log or whole or within_a_record or under_load"], "--ktls on"),
-    "upstreams": (["tests/e2e/test_upstream_tls.py", "-k",
+    "upstreams": (["tests/e2e/test_upstream_tls.py", "tests/e2e/test_truncation.py", "-k",
                    "simple or mutual or resumed or close_notify or bodies or both_sides or websocket "
-                   "or relay or stricter or tried_elsewhere"], "--ktls on"),
+                   "or relay or stricter or tried_elsewhere or is_a_reset or is_a_fin"], "--ktls on"),
 }
 
 

@@ -26,11 +26,13 @@ def binary():
 
 
 @functools.cache
-def sanitized():
-    """Whether the binary is instrumented: memory and time are then not what they will be."""
+def sanitized(*kinds):
+    """Whether the binary is instrumented (in one of these ways: "asan", "tsan", "ubsan"): memory and time are then
+    not what they will be."""
     path = Path(binary())
     data = path.read_bytes() if path.exists() else b""
-    return any(mark in data for mark in (b"__asan_init", b"__tsan_init", b"__ubsan_handle"))
+    marks = {"asan": b"__asan_init", "tsan": b"__tsan_init", "ubsan": b"__ubsan_handle"}
+    return any(marks[kind] in data for kind in kinds or marks)
 
 
 def sluice(*args, timeout=_LOCAL_TIMEOUT, **kw):

@@ -48,7 +48,7 @@ def run(folder, *pytest_args, flags="", timeout=300):
     what the machine needs. Gives status, text and tls_stat, or raises CannotStart."""
     if not shutil.which(_COMMAND):
         raise CannotStart(f"{_COMMAND} is not installed (Debian: user-mode-linux)")
-    if sanitized():
+    if sanitized("asan", "tsan"):
         raise CannotStart("a sanitizer maps more than User Mode Linux gives a process")
     env = {"PATH": os.environ["PATH"], "HOME": "/run", "TMPDIR": "/run", "LANG": "C.UTF-8",
            "SLUICE_BIN": str(Path(binary()).resolve()), "SLUICE_RUN_FLAGS": flags,
