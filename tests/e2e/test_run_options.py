@@ -191,6 +191,8 @@ def test_several_documents_and_namespaces(serve, tmp_path):
     (["--ktls", "perhaps"], "--ktls: 'perhaps' is none of auto, on, off"),
     (["--drain-time", "soon"], "--drain-time: 'soon' is not a duration such as 30s or 1m30s"),
     (["--head-timeout", "0s"], "--head-timeout: it cannot be 0"),
+    (["--udp-idle-timeout", "0"], "--udp-idle-timeout: it cannot be 0"),
+    (["--udp-sessions", "0"], "--udp-sessions: '0' is not a number from 1 to 2147483647"),
     (["--idle-timeout", "never"], "--idle-timeout: 'never' is not a duration such as 30s or 1m30s"),
     (["--stall-timeout", "5x"], "--stall-timeout: '5x' is not a duration"),
     (["--drain-time", "-1s"], "--drain-time: '-1s' is not a duration"),

@@ -469,6 +469,24 @@ def test_reload_that_moves_a_route_moves_clients_and_keeps_answers_that_are_due(
     assert len(one.received) == 1
 
 
+def test_reload_that_moves_a_route_ends_answers_that_never_end(serve, backend, client):
+    """An endpoint that goes on sending to a client that has moved is cut off after the drain time."""
+    one, two = backend(), backend(udp.says("two"))
+    apps = [*app(one.port, name="one"), *app(two.port, name="two")]
+    gateway = serve(d.l4_gateway(server()), d.l4_service("tcp", to("one")), *apps,
+                    numbers=[], udp=[NUMBER], workers=1, args=["--drain-time", "500ms"])
+    c = client(gateway.udp_ports[NUMBER])
+    c.send(b"first")
+    _, peer = one.next()
+    reloaded(gateway, d.l4_gateway(server()), d.l4_service("tcp", to("two")), *apps)
+    assert gateway.metric("udp_sess_active") == 1
+
+    def cut_off():
+        one.send(b"more", peer)
+        return gateway.metric("udp_sess_active") == 0
+    eventually(cut_off, timeout=4)
+
+
 def test_reload_that_removes_an_endpoint(serve, backend, client):
     one, two = backend(udp.says("one")), backend(udp.says("two"))
     docs = [d.l4_gateway(server()), d.l4_service("tcp", to())]
@@ -520,7 +538,8 @@ def test_a_listener_that_comes_back_at_once(serve, backend, client):
     seen = len(gateway.log.lines)
     rewrite(gateway, *docs)
     assert gateway.log.wait(r"event=listening name=udp_", 5, start=seen)
-    gateway.wait_metric("udp_sess_active", 0)  # those of the old sockets are told to go
+    # Those of the old sockets end at once, not when they have been quiet.
+    gateway.wait_metric("udp_sess_active", 0, timeout=3)
     for c in [*known, *(client(port) for _ in range(8))]:
         assert c.ask() == b"?"
 
@@ -538,6 +557,16 @@ def test_drain(serve, backend, client):
     assert gateway.wait_exit() == 0
     gateway.check_log()
     assert b"new" not in [data for data, _ in a.received]
+
+
+def test_drain_does_not_wait_for_sessions_that_are_quiet(serve, backend, client):
+    """Their idle time would be a minute."""
+    a = backend(udp.echo)
+    gateway, port = relay(serve, a.port, args=["--drain-time", "60s"])
+    assert client(port).ask() == b"?"
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait_exit() == 0
+    gateway.check_log()
 
 
 def test_drain_time_is_the_end_of_it(serve, backend, client):
