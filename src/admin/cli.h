@@ -42,6 +42,7 @@ struct cli_options {
     bool no_http3;
     enum ktls_mode ktls;
     bool any_alpn;                     // --auto-passthrough-alpn any
+    const char *identity;              // NULL: tls_store_options' default
     bool look_at[L4_PROTOCOLS];        // --l4-stats
     struct addr_prefix *proxy_sources; // --proxy-protocol
     uint32_t proxy_source_count;

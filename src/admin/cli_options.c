@@ -217,6 +217,12 @@ static bool set_proxy_protocol(struct parse *p, const char *v)
     return p->o->proxy_source_count > 0 || fail(p, "%s: an address is needed", p->flag);
 }
 
+static bool set_identity(struct parse *p, const char *v)
+{
+    p->o->identity = v;
+    return *v || fail(p, "%s: a folder is needed", p->flag);
+}
+
 static bool set_l4_stats(struct parse *p, const char *v)
 {
     struct slice rest = slice_of(v), part;
@@ -338,6 +344,7 @@ static const struct flag {
     {"--no-http3", NULL, FOR(RUN), true, set_no_http3},
     {"--ktls", NULL, FOR(RUN), false, set_ktls},
     {"--auto-passthrough-alpn", NULL, FOR(RUN), false, set_auto_passthrough_alpn},
+    {"--identity", NULL, FOR(RUN), false, set_identity},
     {"--l4-stats", NULL, FOR(RUN), false, set_l4_stats},
     {"--proxy-protocol", NULL, FOR(RUN), false, set_proxy_protocol},
     {"--drain-time", NULL, FOR(RUN), false, set_drain_time},

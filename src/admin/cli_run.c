@@ -82,6 +82,7 @@ static bool start_workers(struct run *r)
         .workers = r->workers,
         .drain_time_ns = o->drain_time_ns,
         .any_alpn = o->any_alpn,
+        .identity = o->identity,
         .look_at = {[L4_MONGO] = o->look_at[L4_MONGO],
                     [L4_MYSQL] = o->look_at[L4_MYSQL],
                     [L4_REDIS] = o->look_at[L4_REDIS]},

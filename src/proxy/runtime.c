@@ -385,7 +385,8 @@ static void register_stats(struct runtime *rt, struct snapshot *s)
 static struct tls_store *load_tls(struct runtime *rt, const struct model *m, struct findings *out)
 {
     struct snapshot *now = atomic_load_explicit(&rt->current, memory_order_relaxed);
-    const struct tls_store_options options = {.tickets = rt->tickets,
+    const struct tls_store_options options = {.identity = rt->cfg.identity,
+                                              .tickets = rt->tickets,
                                               .http_alpn = SLICE("http/1.1"),
                                               .now_s = (int64_t)(clock_realtime_ns() / NS_PER_S)};
     return tls_store_load(now ? now->tls : NULL, m, &options, out);

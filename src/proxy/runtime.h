@@ -24,8 +24,9 @@ struct runtime_config {
     uint32_t input_count;
     struct load_options load;
     struct label_map labels;
-    bool any_alpn; // compile_options
-    bool ktls;     // the kernel is asked to take TLS records
+    bool any_alpn;        // compile_options
+    const char *identity; // tls_store_options
+    bool ktls;            // the kernel is asked to take TLS records
     uint32_t workers;
     uint64_t drain_time_ns;
     uint64_t head_timeout_ns, idle_timeout_ns, stall_timeout_ns;
