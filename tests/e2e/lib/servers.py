@@ -83,6 +83,20 @@ def redis_server(start, folder):
     return port
 
 
+def nginx_server(start, folder, port, cert, key):
+    """By TLS; it answers with the name that was asked for."""
+    paths = "".join(f"{kind}_temp_path {folder}/nginx-{kind};"
+                    for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr;"
+        f"events {{}} http {{ access_log off; {paths} server {{ listen 127.0.0.1:{port} ssl;"
+        f"ssl_certificate {cert}; ssl_certificate_key {key};"
+        'location / { return 200 "nginx for $ssl_server_name\\n"; } } }\n')
+    start(["nginx", "-e", "stderr", "-p", str(folder), "-c", str(config)],
+          ready=lambda: answers(port))
+
+
 class Mongo:
     """As much of a MongoDB server as pymongo needs for insert and find, by OP_MSG (and OP_QUERY for
     the first hello)."""
