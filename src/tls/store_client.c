@@ -1,4 +1,5 @@
 // Contexts of destinations. Owns nothing; what it makes is the store's. Control thread.
+#include "config/names.h"
 #include "tls/store_internal.h"
 #include <unistd.h>
 
@@ -88,6 +89,22 @@ static void make_client(struct loading *l, const struct subject *who, const stru
     (void)map_put(&l->s->clients, (struct slice){(const char *)address, sizeof(*address)}, o);
 }
 
+static struct slice lower(struct loading *l, struct slice host)
+{
+    char *copy = arena_alloc(&l->scratch, host.len + 1);
+    for (size_t i = 0; i < host.len; i++)
+        copy[i] =
+            (char)(host.ptr[i] >= 'A' && host.ptr[i] <= 'Z' ? host.ptr[i] | 0x20 : host.ptr[i]);
+    return (struct slice){copy, host.len};
+}
+
+// Whose subjectAltNames the destination is checked for, in every mode, where the rule has none. A
+// short host is of the rule's namespace.
+static const struct service_entry *entry_of(struct loading *l, const struct destination_rule *d)
+{
+    return map_get(&l->entries, lower(l, host_fqdn(&l->scratch, d->host, d->meta.ns)));
+}
+
 static void load_client(struct loading *l, const struct destination_rule *d,
                         const struct client_tls *t)
 {
@@ -100,8 +117,8 @@ static void load_client(struct loading *l, const struct destination_rule *d,
         .peer = {.names = t->subject_alt_names,
                  .insecure_skip_verify = t->insecure_skip_verify == 1},
     };
-    const struct service_entry *entry = map_get(&l->entries, d->host);
-    if (!s.peer.names.count && entry && t->mode != CLIENT_TLS_ISTIO_MUTUAL)
+    const struct service_entry *entry = entry_of(l, d);
+    if (!s.peer.names.count && entry)
         s.peer.names = entry->subject_alt_names;
     bool shows = t->mode != CLIENT_TLS_SIMPLE;
     struct shared *identity = shows ? client_identity(l, &who, t) : NULL;
@@ -138,7 +155,7 @@ static void index_entries(struct loading *l, const struct model *m)
     for (uint32_t i = m->service_entries_count; i-- > 0;) { // the first one wins
         struct service_entry *e = m->service_entries[i];
         for (uint32_t k = 0; e->subject_alt_names.count && k < e->hosts.count; k++)
-            (void)map_put(&l->entries, e->hosts.items[k].text, e);
+            (void)map_put(&l->entries, lower(l, e->hosts.items[k].text), e);
     }
 }
 

@@ -108,6 +108,22 @@ def test_destination_by_name(serve, backend, pki, tmp_path, names, status):
     assert gateway.fetch().status == status
 
 
+@pytest.mark.parametrize("names,status", [([APP], 200), ([APP + "2"], 503)])
+def test_destination_by_the_names_of_its_service_entry(serve, backend, pki, tmp_path, names, status):
+    app = backend(workload(pki.app, pki.root))
+    entry = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+             "metadata": {"name": "vm", "namespace": d.NAMESPACE},
+             "spec": {"hosts": ["vm.mesh"], "resolution": "STATIC", "location": "MESH_INTERNAL",
+                      "ports": [{"number": 8080, "name": "http", "protocol": "HTTP"}],
+                      "endpoints": [{"address": "127.0.0.1", "ports": {"http": app.port}}],
+                      "subjectAltNames": names}}
+    gateway = serve(d.gateway(), d.virtual_service(d.rule(retries={"attempts": 0},
+                                                          route=[d.to("vm.mesh")])), entry,
+                    d.destination_rule("vm.mesh", trafficPolicy={"tls": {"mode": "ISTIO_MUTUAL"}}),
+                    args=write_identity(tmp_path / "certs", pki.gateway, pki.root))
+    assert gateway.fetch().status == status
+
+
 def test_identity_that_comes_and_changes(serve, backend, pki, tmp_path):
     """As istio-agent renews it, without a restart."""
     app = backend(workload(pki.app, pki.root))

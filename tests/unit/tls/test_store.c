@@ -875,16 +875,19 @@ TEST(store_takes_the_names_of_a_service_entry)
            {"ca.crt", site->pem});
     add_simple("istio", "g", "site");
     add("---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, "
-        "namespace: istio}\nspec:\n  hosts: [e.example]\n  ports: [{number: 443, name: tls, "
+        "namespace: istio}\nspec:\n  hosts: [e.example, Short.istio.svc.cluster.local]\n  ports: "
+        "[{number: 443, name: tls, "
         "protocol: TLS}]\n  resolution: STATIC\n  endpoints: [{address: 10.0.0.1}]\n  "
         "subjectAltNames: ['spiffe://d']\n");
     add_rule("d0", "e.example", "{mode: SIMPLE, credentialName: site}");
     add_rule("d1", "f.example", "{mode: SIMPLE, credentialName: site}");
+    add_rule("d2", "short", "{mode: SIMPLE, credentialName: site}");
+    add_rule("d3", "E.example", "{mode: SIMPLE, credentialName: site}");
     load();
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < 4; i++) {
         struct shaken s;
         shake_contexts(&s, server(0), client(i), "e.example");
-        EXPECT_EQ(s.done, i == 0);
+        EXPECT_EQ(s.done, i != 1);
         shake_fini(&s);
     }
     end();
