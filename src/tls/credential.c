@@ -196,6 +196,15 @@ static const struct credential_object *find_in(const struct map *by_name, struct
     return system ? system : first;
 }
 
+bool credential_is_in(const struct credential_sources *s, struct slice name, struct slice ns)
+{
+    struct reference r = parse_reference(name);
+    if (r.ns.len || r.invalid || r.configmap)
+        return false;
+    struct slice ca = slice_of(arena_printf(s->arena, "%.*s-cacert", SLICE_FMT(r.name)));
+    return find_in(&s->secrets, r.name, ns, ns) || find_in(&s->secrets, ca, ns, ns);
+}
+
 static int compare_keys(const void *a, const void *b)
 {
     return slice_cmp(((const struct label *)a)->key, ((const struct label *)b)->key);

@@ -7,7 +7,8 @@
 // `kubernetes-gateway://` before it; `sds://name` is `name`, as in Istio without such a server. A
 // name without namespace is looked for where the Gateway or DestinationRule is, then in
 // istio-system, then in any other, in document order: which one Istio means depends on where its
-// proxy runs.
+// proxy runs. A DestinationRule's, which does not say which Gateway's proxy it is for, is looked
+// for there first (store_client.c).
 #pragma once
 #include "config/model.h"
 #include "core/err.h"
@@ -74,4 +75,6 @@ enum err credential_ca_from_secret(struct credential_sources *s, struct slice na
 // `configmap://ns/name` is the ConfigMap.
 enum err credential_ca_named(struct credential_sources *s, struct slice name, struct slice ns,
                              struct credential_ca *out, char *why, size_t why_cap) must_use;
+// Whether Secret `name`, or its `-cacert`, is in that namespace; not of a name that says another.
+bool credential_is_in(const struct credential_sources *s, struct slice name, struct slice ns);
 bool credential_is_builtin(struct slice name); // `builtin://`: the workload's own

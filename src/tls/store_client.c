@@ -22,6 +22,13 @@ static enum err system_ca(struct loading *l, struct credential_ca *out)
                                     l->why, sizeof(l->why));
 }
 
+// Istio's kubernetes://name is a Secret of its proxy's namespace.
+static struct slice namespace_of(const struct loading *l, const struct subject *who,
+                                 struct slice name)
+{
+    return credential_is_in(&l->sources, name, l->proxy_ns) ? l->proxy_ns : who->meta->ns;
+}
+
 static struct shared *client_trust(struct loading *l, const struct subject *who,
                                    const struct client_tls *t)
 {
@@ -30,7 +37,8 @@ static struct shared *client_trust(struct loading *l, const struct subject *who,
     if (t->mode == CLIENT_TLS_ISTIO_MUTUAL || credential_is_builtin(t->credential_name))
         e = store_own_root(l, &c);
     else if (t->credential_name.len)
-        e = credential_ca_from_secret(&l->sources, t->credential_name, who->meta->ns, &c, l->why,
+        e = credential_ca_from_secret(&l->sources, t->credential_name,
+                                      namespace_of(l, who, t->credential_name), &c, l->why,
                                       sizeof(l->why));
     else if (t->ca_certificates.len && !slice_eq(t->ca_certificates, SLICE("system")))
         e = credential_ca_from_files(&l->sources, t->ca_certificates, t->ca_crl, &c, l->why,
@@ -50,7 +58,8 @@ static struct shared *client_identity(struct loading *l, const struct subject *w
     if (t->mode == CLIENT_TLS_ISTIO_MUTUAL || credential_is_builtin(t->credential_name))
         e = store_own_identity(l, &c);
     else if (t->credential_name.len)
-        e = credential_from_secret(&l->sources, t->credential_name, who->meta->ns, &c, l->why,
+        e = credential_from_secret(&l->sources, t->credential_name,
+                                   namespace_of(l, who, t->credential_name), &c, l->why,
                                    sizeof(l->why));
     else
         e = credential_from_files(&l->sources, t->client_certificate, t->private_key, &c, l->why,
@@ -159,8 +168,35 @@ static void index_entries(struct loading *l, const struct model *m)
     }
 }
 
+static bool has_label(const struct label_map *of, const struct label *one)
+{
+    for (uint32_t i = 0; i < of->count; i++)
+        if (slice_eq(of->items[i].key, one->key) && slice_eq(of->items[i].value, one->value))
+            return true;
+    return false;
+}
+
+// The Service of the gateway's own Pods: what it selects by, the Gateway does too.
+static bool is_of_gateway(const struct kube_service *s, const struct gateway *g)
+{
+    for (uint32_t i = 0; i < s->selector.count; i++)
+        if (!has_label(&g->selector, &s->selector.items[i]))
+            return false;
+    return s->selector.count > 0;
+}
+
+static struct slice find_proxy(const struct model *m)
+{
+    for (uint32_t i = 0; i < m->gateways_count; i++)
+        for (uint32_t k = 0; k < m->services_count; k++)
+            if (is_of_gateway(m->services[k], m->gateways[i]))
+                return m->services[k]->meta.ns;
+    return SLICE("istio-system");
+}
+
 void store_load_clients(struct loading *l, const struct model *m)
 {
+    l->proxy_ns = find_proxy(m);
     index_entries(l, m);
     for (uint32_t i = 0; i < m->destination_rules_count; i++)
         load_rule(l, m->destination_rules[i]);

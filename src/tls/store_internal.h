@@ -42,7 +42,8 @@ struct loading {
     struct findings *findings;
     struct arena scratch;
     struct credential_sources sources;
-    struct map entries; // host -> struct service_entry with subjectAltNames
+    struct slice proxy_ns; // where Istio's proxy would run
+    struct map entries;    // host -> struct service_entry with subjectAltNames
     char why[WHY_CAP];
 };
 

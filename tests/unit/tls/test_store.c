@@ -893,6 +893,39 @@ TEST(store_takes_the_names_of_a_service_entry)
     end();
 }
 
+// As Istio has it: of the proxy's namespace, which is that of the Service in front of its Pods.
+TEST(store_looks_for_a_rules_secret_where_the_proxy_runs)
+{
+    const struct made *site =
+        made_cert(&(struct made_spec){.cn = "site", .ca = true, .names = "DNS:e.example"});
+    const struct made *other = make_ca("other");
+    static const char *const services[] = {
+        "", "---\napiVersion: v1\nkind: Service\nmetadata: {name: gw, namespace: edge}\n"
+            "spec: {selector: {istio: gw}, ports: [{port: 443}]}\n"};
+    for (int with = 0; with < 2; with++) {
+        begin();
+        SECRET("istio", "site", {"tls.crt", site->pem}, {"tls.key", site->key_pem});
+        SECRET("istio", "ca", {"ca.crt", other->pem}); // where the rule is
+        SECRET(with ? "edge" : "istio-system", "ca", {"ca.crt", site->pem});
+        add("---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g, "
+            "namespace: istio}\nspec:\n  selector: {istio: gw}\n  servers:\n  - port: {number: "
+            "443, "
+            "name: https, protocol: HTTPS}\n    hosts: ['e.example']\n    tls: {mode: SIMPLE, "
+            "credentialName: site}\n%s",
+            services[with]);
+        add_rule("d0", "e.example", "{mode: SIMPLE, credentialName: ca}");
+        add_rule("d1", "e.example", "{mode: SIMPLE, credentialName: istio/ca}");
+        load();
+        for (uint32_t i = 0; i < 2; i++) {
+            struct shaken s;
+            shake_contexts(&s, server(0), client(i), "e.example");
+            EXPECT_EQ(s.done, i == 0);
+            shake_fini(&s);
+        }
+        end();
+    }
+}
+
 // ---- the listing
 
 TEST(store_lists_its_secrets)
