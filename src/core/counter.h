@@ -60,6 +60,7 @@
     X(upstream_tx_bytes, C, "bytes sent to upstreams")                                           \
     X(upstream_rq_pending_overflow, C, "requests refused for want of a connection")              \
     X(upstream_rq_retry, C, "requests tried again")                                              \
+    X(upstream_rq_retry_abandoned, C, "requests whose body was too large to keep for a retry")   \
     X(upstream_rq_timeout, C, "requests that hit the route's timeout")                           \
     X(upstream_rq_per_try_timeout, C, "tries that hit the route's time for one try")             \
     X(upstream_rs_malformed, C, "responses refused as malformed (502)")                          \

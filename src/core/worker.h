@@ -93,5 +93,11 @@ static inline void turn_task_cancel(struct turn_task *t)
 uint32_t worker_cpu_count(void);
 int worker_nth_cpu(uint32_t n); // the n-th CPU of the affinity mask, -1 if none
 
+// Turns of its loop so far, the present one included.
+static inline uint64_t worker_turns(const struct worker *w)
+{
+    return counter_read(&w->counters.c[COUNTER_loop_turns]);
+}
+
 #define worker_count(w, name) counter_add(&(w)->counters.c[COUNTER_##name], 1)
 #define worker_count_n(w, name, n) counter_add(&(w)->counters.c[COUNTER_##name], (uint64_t)(n))

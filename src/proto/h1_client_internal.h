@@ -50,16 +50,11 @@ static inline struct h1_client *client_of_stream(const struct stream *s)
     return container_of(s, struct h1_client, stream);
 }
 
-static inline uint64_t h1_client_turn(const struct h1_client *c)
-{
-    return counter_read(&c->tcp->worker->counters.c[COUNTER_loop_turns]);
-}
-
 // Whether any of the request can have reached the upstream: not in the turn that queued it. It is
 // sent at the end of that, and what comes before may still be among the turn's completions.
 static inline bool h1_client_asked(const struct h1_client *c)
 {
-    return c->tx != CLIENT_TX_IDLE && c->queued_turn != h1_client_turn(c);
+    return c->tx != CLIENT_TX_IDLE && c->queued_turn != worker_turns(c->tcp->worker);
 }
 
 extern const struct stream_ops h1_client_stream_ops;

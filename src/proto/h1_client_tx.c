@@ -33,7 +33,7 @@ static void send_head(struct stream *st, struct head *h, bool end)
         c->tx_framing = H1_BODY_LENGTH;
     else if (!end)
         c->tx_framing = H1_BODY_CHUNKED;
-    c->queued_turn = h1_client_turn(c);
+    c->queued_turn = worker_turns(c->tcp->worker);
     c->tx = CLIENT_TX_BODY; // part of a head that does not fit is queued too
     if (!h1_write_request(&c->tcp->out, h, c->tx_framing, h->content_length, x->upgrade)) {
         tx_failed(c);

@@ -72,7 +72,7 @@ static bool flush_held(struct exchange *x)
         check(bufq_peek(&px->held, &iov, 1) == 1);
         struct chunk c = {{iov.iov_base, iov.iov_len}, CHUNK_VOLATILE};
         bool end = x->request_ended && iov.iov_len == px->held.bytes && !px->held_trailers;
-        px->body_sent = true;
+        proxy_replay_keep(x, c.bytes);
         x->up->ops->send_data(x->up, c, end);
         bufq_consume(&px->held, iov.iov_len);
     }
@@ -98,6 +98,7 @@ static void send_request(struct exchange *x)
         return;
     }
     px->head_sent = true;
+    px->head_turn = worker_turns(x->worker);
     if (!x->upstream_start_ns)
         x->upstream_start_ns = x->worker->now_ns;
     bool end = x->request_ended && !held && !px->held_end;
@@ -332,8 +333,7 @@ void proxy_request_data(struct exchange *x, struct chunk c, bool end)
         hold(x, c, end);
         return;
     }
-    if (c.bytes.len)
-        px->body_sent = true;
+    proxy_replay_keep(x, c.bytes);
     x->up->ops->send_data(x->up, c, end);
     if (x->up && !end && !x->up->ops->writable(x->up))
         proxy_pause_client(x);
@@ -362,8 +362,7 @@ void proxy_request_trailers(struct exchange *x)
     if (px->route)
         proxy_arm_timeouts(x);
     proxy_drop_unsafe_trailers(x->request_trailers);
-    // Those behind a body that was empty are all there is of it, should it be sent again.
-    if (!x->response_started && !px->body_sent)
+    if (!x->response_started && !px->body_lost) // it may be sent again
         hold_trailers(x);
     if (x->up && px->head_sent)
         x->up->ops->send_trailers(x->up, x->request_trailers);

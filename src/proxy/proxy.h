@@ -34,7 +34,9 @@ struct proxy_exchange { // behind the exchange, in its block
     struct conn_waiter waiter; // while there is no room for a connection
     uint32_t attempts;         // tries begun
     uint32_t retries_left;
-    bool body_sent; // part of the request's body has left: no further try
+    struct bufq replay; // of the request's body, what this try was sent; see replay.c
+    uint64_t head_turn; // of the worker, when the head was sent
+    bool body_lost;     // part of it was sent and is not kept: no further try
     bool held_end;
     const struct field *held_trailers; // they came before the head could be sent; NULL = none
     uint32_t held_trailer_count;

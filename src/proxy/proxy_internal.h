@@ -16,6 +16,10 @@ void proxy_request_trailers(struct exchange *x);
 void proxy_upstream_writable(struct exchange *x);
 void proxy_arm_timeouts(struct exchange *x);
 void proxy_pause_client(struct exchange *x); // until the upstream is writable again
+// replay.c
+void proxy_replay_keep(struct exchange *x, struct slice piece); // about to be sent
+void proxy_replay_drop(struct exchange *x);                     // no try follows
+void proxy_replay_rewind(struct exchange *x);                   // before the next try
 // retry.c
 bool proxy_should_retry_reset(struct exchange *x, enum reset_reason why);
 bool proxy_should_retry_status(struct exchange *x);

@@ -40,7 +40,7 @@ void proxy_response_head(struct exchange *x, bool end)
         informational(x);
         return;
     }
-    if (px->route->retry.on && proxy_should_retry_status(x)) {
+    if (proxy_should_retry_status(x)) {
         proxy_note_tried(x);
         proxy_release_upstream(x);
         head_reset(h);
@@ -49,6 +49,7 @@ void proxy_response_head(struct exchange *x, bool end)
     }
     x->response_start_ns = x->worker->now_ns;
     x->details = "via_upstream";
+    proxy_replay_drop(x);
     timer_cancel(&x->worker->timers, &px->try_timeout);
     proxy_drop_connection_fields(h);
     if (proxy_response_fields(x, h) != OK) {
@@ -127,6 +128,7 @@ static void finish(struct exchange *x)
         rt->cfg.on_exchange_end(rt->cfg.on_end_arg, x->worker->cfg.id, x);
     proxy_release_upstream(x);
     bufq_clear(&px->held);
+    proxy_replay_drop(x);
     if (x->tunnel)
         worker_count_n(x->worker, tunnel_active, (uint64_t)-1);
     proxy_release_snapshot(x);

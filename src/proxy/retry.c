@@ -5,7 +5,7 @@
 static bool replayable(const struct exchange *x)
 {
     const struct proxy_exchange *px = (const struct proxy_exchange *)x->proxy;
-    return !px->body_sent && !x->response_started;
+    return !px->body_lost && !x->response_started;
 }
 
 // RFC 9110 section 9.2.2: a pooled connection that was closed as the request was being sent did
@@ -41,8 +41,9 @@ static bool reset_wanted(const struct retry_policy *p, enum reset_reason why)
         return false;
     if (p->on & (RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET))
         return true;
-    return (why == RESET_CONNECT || why == RESET_CONNECT_TIMEOUT) &&
-           (p->on & RETRY_CONNECT_FAILURE);
+    bool connect = why == RESET_CONNECT || why == RESET_CONNECT_TIMEOUT;
+    return (connect && (p->on & RETRY_CONNECT_FAILURE)) ||
+           ((connect || why == RESET_UNSENT) && (p->on & RETRY_RESET_BEFORE_REQUEST));
 }
 
 bool proxy_should_retry_reset(struct exchange *x, enum reset_reason why)
@@ -99,6 +100,7 @@ static uint64_t backoff_ns(struct exchange *x)
 
 void proxy_schedule_retry(struct exchange *x)
 {
+    proxy_replay_rewind(x);
     worker_count(x->worker, upstream_rq_retry);
     timer_arm(&x->worker->timers, &proxy_of(x)->backoff, x->worker->now_ns + backoff_ns(x));
 }

@@ -552,6 +552,20 @@ def test_retries_on_status(serve, upstream):
     assert len({r.header("x-request-id") for r in upstream.requests}) == 1
 
 
+@pytest.mark.parametrize("size, tries", [(1, 3), (200_000, 3), (2_000_000, 1)])
+def test_retries_send_the_body_again(serve, upstream, size, tries):
+    """What fits is kept, also where the policy is a status alone; what does not is sent once."""
+    body = bytes(range(250)) * (size // 250) or b"x"
+    statuses = iter(["503 Service Unavailable", "503 Service Unavailable", "200 OK"])
+    upstream.handler = lambda c, r: c.send(reply(b"", status=next(statuses)))
+    gateway = serve(d.gateway(), d.virtual_service(
+        d.rule(retries={"attempts": 3, "retryOn": "503", "backoff": "1ms"})), *d.backend(upstream.port))
+    assert gateway.fetch(method="POST", body=body).status == (200 if tries == 3 else 503)
+    assert [r.body == body for r in upstream.requests] == [True] * tries
+    assert gateway.metric("upstream_rq_retry_abandoned") == (tries == 1)
+    gateway.wait_metric("output_chunks", 0)
+
+
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "502 Bad Gateway",
                                     "503 Service Unavailable", "504 Gateway Timeout"])
 def test_no_retry_on_status_by_default(proxy, status):
