@@ -52,6 +52,7 @@ struct h1_server {
     bool keep_alive, draining;
     bool feeding;    // bytes are being fed: what a request that ends inside leaves is fed next
     bool asked;      // a request has begun, ever
+    bool first;      // it is the one that is read
     bool expects;    // the request came with Expect, whatever becomes of the field
     bool empty_line; // one has been skipped before the next request
     bool tx_failed;  // output memory ran out: aborted by the timer, not inside the call that sent
@@ -82,6 +83,7 @@ void h1_server_pause(struct h1_server *s, enum h1_server_pause why);
 void h1_server_resume(struct h1_server *s, enum h1_server_pause why);
 // tx
 void h1_server_refuse(struct h1_server *s, enum h1_error error, const char *details);
+void h1_server_refuse_http2(struct h1_server *s); // which the client has begun with
 // life cycle
 void h1_server_set_rx(struct h1_server *s, enum h1_server_rx to);
 void h1_server_finish_if_done(struct h1_server *s);               // both directions complete

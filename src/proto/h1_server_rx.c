@@ -37,6 +37,7 @@ static bool begin_request(struct h1_server *s)
     x->down = &s->stream;
     x->conn = s->down;
     s->stream.x = x;
+    s->first = !s->asked;
     s->asked = true;
     s->headbuf.base = NULL;
     s->empty_line = false;
@@ -100,6 +101,13 @@ static void head_complete(struct h1_server *s)
     x->handler->request_head(x, s->rx == SERVER_RX_DONE);
 }
 
+// Later on a connection it is a request of a version that there is not.
+static bool is_http2_preface(const struct h1_server *s)
+{
+    const struct slice got = {s->headbuf.base, s->headbuf.len};
+    return s->first && slice_has_prefix(got, SLICE("PRI * HTTP/2.0\r\n\r\n"));
+}
+
 // Consumes head bytes from *in; false when the connection is done for.
 static bool feed_head(struct h1_server *s, struct slice *in)
 {
@@ -123,7 +131,10 @@ static bool feed_head(struct h1_server *s, struct slice *in)
     }
     if (e != OK) {
         x->request.method = (struct slice){NULL, 0};
-        h1_server_refuse(s, s->rq.error, s->rq.details);
+        if (is_http2_preface(s))
+            h1_server_refuse_http2(s);
+        else
+            h1_server_refuse(s, s->rq.error, s->rq.details);
         return false;
     }
     *in = slice_from(*in, s->rq.head_len - before);

@@ -225,9 +225,24 @@ static void send_refusal(struct h1_server *s, enum h1_error error, bool with_bod
         (void)!bufq_append(&s->tcp->out, reason);
 }
 
+// If the handler knows of the exchange it is told.
+static void end_exchange(struct h1_server *s, const char *details, uint32_t status)
+{
+    struct exchange *x = s->stream.x;
+    x->details = details;
+    x->response_status = status;
+    x->end_ns = s->tcp->worker->now_ns;
+    if (x->request.method.ptr)
+        x->handler->request_reset(x, RESET_PROTOCOL);
+    else
+        x->handler->request_refused(x);
+    s->stream.x = NULL;
+    x->down = NULL;
+    exchange_destroy(s->pools->exchanges, x);
+}
+
 // A request that cannot be served because of how it is written, or how slowly it moves: a reply
-// whose body is the reason phrase, and the connection ends. If the handler knows of the exchange
-// it is told.
+// whose body is the reason phrase, and the connection ends.
 void h1_server_refuse(struct h1_server *s, enum h1_error error, const char *details)
 {
     struct exchange *x = s->stream.x;
@@ -235,19 +250,32 @@ void h1_server_refuse(struct h1_server *s, enum h1_error error, const char *deta
     bool started = x && x->response_started;
     bool with_body = !known || !slice_eq(x->request.method, SLICE("HEAD"));
     count_refusal(s->tcp->worker, x, error);
-    if (x) {
-        x->details = details;
-        x->response_status = started ? x->response_status : (uint32_t)error;
-        x->end_ns = s->tcp->worker->now_ns;
-        if (known)
-            x->handler->request_reset(x, RESET_PROTOCOL);
-        else
-            x->handler->request_refused(x);
-        s->stream.x = NULL;
-        x->down = NULL;
-        exchange_destroy(s->pools->exchanges, x);
-    }
+    if (x)
+        end_exchange(s, details, started ? x->response_status : (uint32_t)error);
     if (!started)
         send_refusal(s, error, with_body);
+    h1_server_close_soon(s);
+}
+
+// A client that begins with HTTP/2 reads nothing but frames: an answer in text would be reported as
+// a broken peer. So it is told in its own language (RFC 9113: 3.4, a server's first frame is
+// SETTINGS; 6.8, GOAWAY; 7, HTTP_1_1_REQUIRED) what a client that can do both acts upon.
+void h1_server_refuse_http2(struct h1_server *s)
+{
+#define WHY "HTTP/2 is not served here"
+    static const char settings[] = "\0\0\0\4\0\0\0\0\0";
+    static const char go_away[] = {0, 0, 8 + sizeof(WHY) - 1, 7, 0, 0, 0, 0, 0};
+    static const char last_stream_0_http_1_1_required[] = "\0\0\0\0\0\0\0\15" WHY;
+#undef WHY
+    const struct slice frames[] = {
+        SLICE(settings),
+        {go_away, sizeof(go_away)},
+        SLICE(last_stream_0_http_1_1_required),
+    };
+    count_refusal(s->tcp->worker, s->stream.x, H1_VERSION);
+    end_exchange(s, "http1.http2_preface", 0);
+    for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++)
+        if (!bufq_append(&s->tcp->out, frames[i]))
+            break;
     h1_server_close_soon(s);
 }

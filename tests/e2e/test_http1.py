@@ -500,6 +500,42 @@ def test_vanished_client_frees_the_upstream(proxy):
     proxy.gateway.wait_idle()
 
 
+# ---- clients that speak HTTP/2 all the same
+
+SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+HTTP_1_1_REQUIRED = 13
+BEGINNING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
+
+
+@pytest.mark.parametrize("pieces", [[BEGINNING], [BEGINNING[:3], BEGINNING[3:16], BEGINNING[16:]],
+                                    [BEGINNING + b"\x00\x00\x01\x01\x05\x00\x00\x00\x01\x82"]],
+                         ids=["whole", "pieces", "with-a-request"])
+def test_http2_is_told_in_its_own_frames(proxy, pieces):
+    """SETTINGS, as a server begins; GOAWAY that says why; the end."""
+    before = proxy.gateway.metric("downstream_rq_malformed")
+    with proxy.gateway.client() as client:
+        for n, piece in enumerate(pieces):
+            received = proxy.gateway.metric("downstream_rx_bytes")
+            client.send(piece)
+            if n + 1 < len(pieces):
+                proxy.gateway.wait_metric("downstream_rx_bytes", received + len(piece))
+        answer = client.rest()
+    assert answer[:9] == SETTINGS
+    length, kind, flags, stream = answer[11], answer[12], answer[13], answer[14:18]
+    assert (length, kind, flags, stream) == (len(answer) - 18, 7, 0, bytes(4))
+    assert answer[18:26] == bytes(4) + HTTP_1_1_REQUIRED.to_bytes(4, "big")
+    assert answer[26:] == b"HTTP/2 is not served here"
+    assert proxy.gateway.metric("downstream_rq_malformed") == before + 1
+
+
+def test_http2_behind_a_request_is_a_version_that_there_is_not(proxy):
+    with proxy.gateway.client() as client:
+        assert client.roundtrip("/").status == 200
+        client.send(BEGINNING)
+        assert client.response().status == 505
+        client.expect_close()
+
+
 # ---- retries and timeouts
 
 @pytest.fixture(scope="module")

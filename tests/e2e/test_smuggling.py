@@ -112,7 +112,6 @@ REFUSED_HEADS = {
     "method-empty": (get(line=b" / HTTP/1.1"), {400}),
     "method-separator": (get(line=b"GE(T / HTTP/1.1"), {400}),
     "method-control": (get(line=b"GE\x01T / HTTP/1.1"), {400}),
-    "http2-preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 426, 505}),
     "empty-lines-three": (b"\r\n" * 3 + get(), {400}),
     "bare-lf-before": (b"\n" + get(), {400}),
     "tls-hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 64 + b"\r\n\r\n", {400}),
