@@ -39,6 +39,7 @@ struct written { // a document that was written to and not closed yet
     int wd;
     uint64_t name_hash;
     uint64_t first_ms, last_ms; // of the writes since it was last whole
+    bool empty; // truncated, and nothing has come yet: only its close makes it whole
 };
 
 struct watch {
@@ -222,7 +223,7 @@ static bool concerns_folder(const struct inotify_event *e)
     if (folder_is_hidden(e->name))
         return false;
     return folder_is_document(e->name) || (e->mask & IN_ISDIR) ||
-           (!(e->mask & IN_CLOSE_WRITE) && !strchr(e->name, '.'));
+           (!(e->mask & (IN_CLOSE_WRITE | IN_MODIFY)) && !strchr(e->name, '.'));
 }
 
 static bool concerns(const struct interest *i, const struct inotify_event *e)
@@ -260,6 +261,20 @@ static struct written *find_written(struct watch *w, int wd, uint64_t name_hash)
     return NULL;
 }
 
+static bool is_empty(const struct watch *w, const struct inotify_event *e)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    for (uint32_t i = 0; e->len > 0 && i < w->interest_count; i++) {
+        int n = w->interests[i].wd != e->wd
+                    ? -1
+                    : snprintf(path, sizeof(path), "%s/%s", w->interests[i].path, e->name);
+        if (n >= 0 && (size_t)n < sizeof(path) && stat(path, &st) == 0)
+            return st.st_size == 0;
+    }
+    return false;
+}
+
 // IN_MODIFY (a truncation too) begins a write, which is complete when the file is closed.
 static void note(struct watch *w, const struct inotify_event *e, uint64_t now_ms)
 {
@@ -269,9 +284,10 @@ static void note(struct watch *w, const struct inotify_event *e, uint64_t now_ms
     if ((e->mask & IN_MODIFY) && (f || w->written_count < WRITTEN_MAX)) {
         if (!f) {
             f = &w->written[w->written_count++];
-            *f = (struct written){e->wd, hash, now_ms, now_ms};
+            *f = (struct written){e->wd, hash, now_ms, now_ms, false};
         }
         f->last_ms = now_ms;
+        f->empty = is_empty(w, e);
         return;
     }
     if (f)
@@ -416,9 +432,12 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-// When a document that is kept open counts as whole.
+// When a document that is kept open counts as whole. `helm template > FILE` leaves it empty for as
+// long as it works.
 static uint64_t whole_at(const struct written *f)
 {
+    if (f->empty)
+        return UINT64_MAX;
     return earlier(f->last_ms + WATCH_OPEN_QUIET_MS, f->first_ms + WATCH_OPEN_MAX_MS);
 }
 

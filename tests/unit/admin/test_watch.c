@@ -268,6 +268,25 @@ TEST(watch_takes_a_document_that_is_held_open_when_its_writer_pauses)
     clean();
 }
 
+TEST(watch_never_takes_a_document_that_is_empty_while_its_writer_works)
+{
+    REQUIRE(fresh());
+    struct load_input in = {"default", root};
+    put("a.yaml", "a");
+    struct watch *w = watch_create(&in, 1, false);
+    FILE *f = fopen(at("a.yaml"), "w"); // `helm template > a.yaml`
+    REQUIRE(f);
+    watch_step(w, 1000);
+    EXPECT(!watch_changed(w, 1000 + WATCH_OPEN_QUIET_MS));
+    EXPECT(!watch_changed(w, 1000 + 2 * WATCH_OPEN_MAX_MS));
+    write_on(f);
+    fclose(f);
+    watch_step(w, 20000);
+    EXPECT(watch_changed(w, 20000 + WATCH_SETTLE_MAX_MS));
+    watch_destroy(w);
+    clean();
+}
+
 TEST(watch_waits_for_a_writer_that_does_not_pause_but_not_for_ever)
 {
     REQUIRE(fresh());
