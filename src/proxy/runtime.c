@@ -343,10 +343,16 @@ static struct slice route_stat_name(const struct virtual_host *vh, const struct 
                                     size_t cap)
 {
     struct slice host = virtual_host_name(vh);
-    struct slice what = r->name.len ? r->name : r->match_text;
+    struct slice what = r->name.len ? r->name : r->stat_label;
     int n = snprintf(buf, cap, "%.*s/%.*s/%.*s", SLICE_FMT(r->virtual_service), SLICE_FMT(host),
                      SLICE_FMT(what));
-    return (struct slice){buf, n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1};
+    size_t len = n < 0 ? 0 : (size_t)n;
+    if (len >= cap) { // Prometheus takes no half character
+        for (len = cap - 1; len > 0 && ((unsigned char)buf[len - 1] & 0xc0) == 0x80; len--)
+            continue;
+        len -= len > 0 && ((unsigned char)buf[len - 1] & 0x80);
+    }
+    return (struct slice){buf, len};
 }
 
 static void register_route_stats(struct runtime *rt, struct snapshot *s,

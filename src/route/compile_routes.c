@@ -210,6 +210,7 @@ static const struct rule *build_rule(struct builder *b, const struct http_route 
     route->pos = compile_pos(c, in->pos);
     route->stat_id = c->rc->route_count++;
     route->match_text = rule_text(rule, c->out);
+    route->stat_label = rule->condition_count ? rule_label(rule, c->out) : route->match_text;
     compile_action(c, route, b->vs, in, rule, b->ref->server->port.number);
     rule->route = route;
     return rule;

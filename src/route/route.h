@@ -108,6 +108,7 @@ struct route {
     uint16_t direct_status;
     struct slice direct_body;
     struct slice match_text; // for listings; rule_text.h
+    struct slice stat_label; // for its statistics, where it has no name
 };
 
 struct virtual_host; // opaque; see virtual_host_* below

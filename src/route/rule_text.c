@@ -5,6 +5,7 @@
 struct writing {
     char *out; // NULL while measuring
     size_t len;
+    bool names_only;
 };
 
 static void put(struct writing *w, struct slice s)
@@ -34,7 +35,8 @@ static void put_condition(struct writing *w, const struct condition *c)
     if (c->test == TEST_PRESENT)
         return;
     put(w, c->test == TEST_REGEX ? SLICE("~") : SLICE("="));
-    put(w, c->text);
+    if (!named || !w->names_only)
+        put(w, c->text);
     if (c->test == TEST_PREFIX)
         put(w, SLICE("*"));
 }
@@ -52,14 +54,24 @@ static void put_rule(struct writing *w, const struct rule *r)
         put_condition(w, &r->conditions[i]);
 }
 
-struct slice rule_text(const struct rule *r, struct arena *arena)
+static struct slice write_rule(const struct rule *r, bool names_only, struct arena *arena)
 {
-    struct writing w = {NULL, 0};
+    struct writing w = {NULL, 0, names_only};
     put_rule(&w, r);
     size_t len = w.len;
-    w = (struct writing){arena_alloc(arena, len + 1), 0};
+    w = (struct writing){arena_alloc(arena, len + 1), 0, names_only};
     put_rule(&w, r);
     check(w.len == len);
     w.out[len] = '\0';
     return (struct slice){w.out, len};
+}
+
+struct slice rule_text(const struct rule *r, struct arena *arena)
+{
+    return write_rule(r, false, arena);
+}
+
+struct slice rule_label(const struct rule *r, struct arena *arena)
+{
+    return write_rule(r, true, arena);
 }

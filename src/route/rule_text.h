@@ -1,4 +1,4 @@
-// A rule in words, for listings, the names of its statistics and `sluice explain`.
+// A rule in words, for listings and `sluice explain`, and for the name of its statistics.
 #pragma once
 #include "core/arena.h"
 #include "route/rule.h"
@@ -12,3 +12,6 @@
 // `=` exactly, with `*` at the end: begins with, `~` a regular expression, neither: is there;
 // `!` is for withoutHeaders. In `arena`, NUL-terminated.
 struct slice rule_text(const struct rule *r, struct arena *arena);
+// The same without what headers and query parameters are held against (`header:x-api-key=`), which
+// may be secret: for the statistics, which whoever scrapes them can read.
+struct slice rule_label(const struct rule *r, struct arena *arena);

@@ -12,7 +12,7 @@
     "spec: {ports: [{name: http, port: 80}, {name: b, port: 81}]}\n"                               \
     "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: vs}\nspec:\n" \
     "  hosts: [a.com]\n  gateways: [gw]\n  http:\n" http
-#define ROUTE(name, match)                                                                         \
+#define ROUTE(name, match) \
     "  - name: " name "\n    match:\n" match "    route: [{destination: {host: one}}]\n"
 
 static const char *get(const struct compiled *c, const char *path)
@@ -42,10 +42,10 @@ TEST(route_uri_kinds)
     struct compiled c;
     compiled_init(&c,
                   DOCS(ROUTE("exact", "    - uri: {exact: /productpage}\n")
-                       ROUTE("prefix", "    - uri: {prefix: /static}\n")
-                       ROUTE("regex", "    - uri: {regex: '/api/v[0-9]+'}\n")
-                       ROUTE("fold", "    - {uri: {exact: /Fold}, ignoreUriCase: true}\n"
-                                     "    - {uri: {prefix: /Dolf/}, ignoreUriCase: true}\n")),
+                           ROUTE("prefix", "    - uri: {prefix: /static}\n")
+                               ROUTE("regex", "    - uri: {regex: '/api/v[0-9]+'}\n") ROUTE(
+                                   "fold", "    - {uri: {exact: /Fold}, ignoreUriCase: true}\n"
+                                           "    - {uri: {prefix: /Dolf/}, ignoreUriCase: true}\n")),
                   NULL);
     EXPECT_STR(get(&c, "/productpage"), "exact");
     EXPECT_STR(get(&c, "/productpage?u=1"), "exact");
@@ -66,12 +66,12 @@ TEST(route_first_match_wins_over_the_better_one)
     struct compiled c;
     compiled_init(&c,
                   DOCS(ROUTE("short", "    - uri: {prefix: /a}\n")
-                       ROUTE("long", "    - uri: {prefix: /a/b}\n")
-                       ROUTE("exact", "    - uri: {exact: /a/b/c}\n")
-                       ROUTE("regex", "    - uri: {regex: '/x/.*'}\n")
-                       ROUTE("late", "    - uri: {exact: /x/y}\n")
-                       ROUTE("last", "    - uri: {prefix: /}\n")
-                       ROUTE("never", "    - uri: {exact: /never}\n")),
+                           ROUTE("long", "    - uri: {prefix: /a/b}\n")
+                               ROUTE("exact", "    - uri: {exact: /a/b/c}\n")
+                                   ROUTE("regex", "    - uri: {regex: '/x/.*'}\n")
+                                       ROUTE("late", "    - uri: {exact: /x/y}\n")
+                                           ROUTE("last", "    - uri: {prefix: /}\n")
+                                               ROUTE("never", "    - uri: {exact: /never}\n")),
                   NULL);
     EXPECT_STR(get(&c, "/a/b/c"), "short");
     EXPECT_STR(get(&c, "/x/y"), "regex");
@@ -86,12 +86,14 @@ TEST(route_conditions_of_headers)
     compiled_init(
         &c,
         DOCS(ROUTE("exact", "    - headers: {end-user: {exact: jason}}\n")
-             ROUTE("prefix", "    - headers: {End-User: {prefix: adm}}\n")
-             ROUTE("regex", "    - headers: {cookie: {regex: '^(.*?;)?(user=x)(;.*)?$'}}\n")
-             ROUTE("present", "    - headers: {x-present: {}}\n")
-             ROUTE("star", "    - headers: {x-star: {regex: '*'}}\n")
-             ROUTE("without", "    - {uri: {prefix: /w}, withoutHeaders: {x-no: {exact: a}}}\n")
-             ROUTE("absent", "    - {uri: {prefix: /p}, withoutHeaders: {x-no: {}}}\n")),
+                 ROUTE("prefix", "    - headers: {End-User: {prefix: adm}}\n")
+                     ROUTE("regex", "    - headers: {cookie: {regex: '^(.*?;)?(user=x)(;.*)?$'}}\n")
+                         ROUTE("present", "    - headers: {x-present: {}}\n")
+                             ROUTE("star", "    - headers: {x-star: {regex: '*'}}\n") ROUTE(
+                                 "without",
+                                 "    - {uri: {prefix: /w}, withoutHeaders: {x-no: {exact: a}}}\n")
+                                 ROUTE("absent",
+                                       "    - {uri: {prefix: /p}, withoutHeaders: {x-no: {}}}\n")),
         NULL);
     EXPECT_STR(with_header(&c, "/", "end-user", "jason"), "exact");
     EXPECT_STR(with_header(&c, "/", "end-user", "Jason"), "404");
@@ -126,7 +128,7 @@ TEST(route_empty_header_values_count_in_a_list)
     struct compiled c;
     compiled_init(&c,
                   DOCS(ROUTE("second", "    - headers: {x: {exact: a}}\n")
-                       ROUTE("both", "    - headers: {x: {exact: ',a'}}\n")),
+                           ROUTE("both", "    - headers: {x: {exact: ',a'}}\n")),
                   NULL);
     struct route_request rq = compiled_request("a.com", "/");
     const struct route_header headers[] = {{SLICE("x"), SLICE("")}, {SLICE("x"), SLICE("a")}};
@@ -141,11 +143,11 @@ TEST(route_conditions_of_method_scheme_authority_and_query)
     struct compiled c;
     compiled_init(&c,
                   DOCS(ROUTE("post", "    - method: {exact: POST}\n")
-                       ROUTE("https", "    - scheme: {exact: https}\n")
-                       ROUTE("authority", "    - authority: {prefix: 'a.com:80'}\n")
-                       ROUTE("query", "    - queryParams: {v: {exact: '1'}}\n")
-                       ROUTE("has", "    - queryParams: {flag: {}}\n")
-                       ROUTE("re", "    - queryParams: {n: {regex: '[0-9]+'}}\n")),
+                           ROUTE("https", "    - scheme: {exact: https}\n")
+                               ROUTE("authority", "    - authority: {prefix: 'a.com:80'}\n")
+                                   ROUTE("query", "    - queryParams: {v: {exact: '1'}}\n")
+                                       ROUTE("has", "    - queryParams: {flag: {}}\n") ROUTE(
+                                           "re", "    - queryParams: {n: {regex: '[0-9]+'}}\n")),
                   NULL);
     struct route_request rq = compiled_request("a.com", "/");
     EXPECT(compiled_route(&c, "a.com", &rq) == NULL);
@@ -166,11 +168,12 @@ TEST(route_conditions_of_method_scheme_authority_and_query)
 TEST(route_empty_exact_asks_for_an_empty_value)
 {
     struct compiled c;
-    compiled_init(&c,
-                  DOCS(ROUTE("header", "    - headers: {x: {exact: ''}}\n")
-                       ROUTE("query", "    - queryParams: {q: {exact: ''}}\n")
-                       ROUTE("without", "    - {uri: {exact: /w}, withoutHeaders: {y: {exact: ''}}}\n")),
-                  NULL);
+    compiled_init(
+        &c,
+        DOCS(ROUTE("header", "    - headers: {x: {exact: ''}}\n")
+                 ROUTE("query", "    - queryParams: {q: {exact: ''}}\n") ROUTE(
+                     "without", "    - {uri: {exact: /w}, withoutHeaders: {y: {exact: ''}}}\n")),
+        NULL);
     EXPECT_STR(with_header(&c, "/", "x", ""), "header");
     EXPECT_STR(with_header(&c, "/", "x", "1"), "404");
     EXPECT_STR(get(&c, "/"), "404");
@@ -187,7 +190,7 @@ TEST(route_case_of_an_expression_is_its_own)
     struct compiled c;
     compiled_init(&c,
                   DOCS(ROUTE("re", "    - {uri: {regex: '/Case/.*'}, ignoreUriCase: true}\n")
-                       ROUTE("any", "    - {uri: {regex: '(?i)/any'}}\n")),
+                           ROUTE("any", "    - {uri: {regex: '(?i)/any'}}\n")),
                   NULL);
     EXPECT_STR(get(&c, "/Case/x"), "re");
     EXPECT_STR(get(&c, "/case/x"), "404");
@@ -198,9 +201,8 @@ TEST(route_case_of_an_expression_is_its_own)
 TEST(route_match_blocks_are_alternatives_and_name_the_route)
 {
     struct compiled c;
-    compiled_init(&c,
-                  DOCS(ROUTE("r", "    - {name: m1, uri: {exact: /1}}\n    - uri: {exact: /2}\n")),
-                  NULL);
+    compiled_init(
+        &c, DOCS(ROUTE("r", "    - {name: m1, uri: {exact: /1}}\n    - uri: {exact: /2}\n")), NULL);
     EXPECT_STR(get(&c, "/1"), "r.m1");
     EXPECT_STR(get(&c, "/2"), "r");
     EXPECT_STR(get(&c, "/3"), "404");
@@ -220,11 +222,14 @@ TEST(route_header_expressions_hold_for_any_byte)
     struct compiled c;
     compiled_init(&c,
                   DOCS(ROUTE("deny", "    - headers: {x-role: {regex: '.*admin.*'}}\n")
-                       ROUTE("clean", "    - withoutHeaders: {x-tag: {regex: '.*bad.*'}}\n")
-                       ROUTE("rest", "    - uri: {prefix: /}\n")),
+                           ROUTE("clean", "    - withoutHeaders: {x-tag: {regex: '.*bad.*'}}\n")
+                               ROUTE("rest", "    - uri: {prefix: /}\n")),
                   NULL);
     EXPECT_STR(with_header(&c, "/", "x-role", "the admin"), "deny");
-    EXPECT_STR(with_header(&c, "/", "x-role", "\xff" "admin"), "deny");
+    EXPECT_STR(with_header(&c, "/", "x-role",
+                           "\xff"
+                           "admin"),
+               "deny");
     EXPECT_STR(with_header(&c, "/", "x-role", "admin\x80\xc3"), "deny");
     EXPECT_STR(with_header(&c, "/", "x-role", "user\xff"), "clean");
     EXPECT_STR(with_header(&c, "/", "x-tag", "good\xff"), "clean");
@@ -232,33 +237,47 @@ TEST(route_header_expressions_hold_for_any_byte)
     compiled_fini(&c);
 }
 
-// What `proxy-config routes` shows of the rule of that name.
-static const char *text_of(const struct compiled *c, const char *name)
+static const struct route *route_named(const struct compiled *c, const char *name)
 {
+    static const struct route none = {.match_text = SLICE("no such rule"),
+                                      .stat_label = SLICE("no such rule")};
     const struct virtual_host *vh =
         route_find_host(compiled_listener(c, "0.0.0.0_80")->any->routes, SLICE("a.com"));
     for (uint32_t i = 0; vh && i < virtual_host_route_count(vh); i++)
         if (slice_eq(virtual_host_route(vh, i)->name, slice_of(name)))
-            return virtual_host_route(vh, i)->match_text.ptr;
-    return "no such rule";
+            return virtual_host_route(vh, i);
+    return &none;
+}
+
+// What `proxy-config routes` shows of the rule of that name.
+static const char *text_of(const struct compiled *c, const char *name)
+{
+    return route_named(c, name)->match_text.ptr;
+}
+
+// What its statistics would be called without a name.
+static const char *label_of(const struct compiled *c, const char *name)
+{
+    return route_named(c, name)->stat_label.ptr;
 }
 
 TEST(route_text_tells_rules_of_one_path_apart)
 {
     struct compiled c;
-    compiled_init(&c,
-                  DOCS(ROUTE("user", "    - uri: {prefix: /r}\n"
-                                     "      headers: {End-User: {exact: jason}, x-is: {}}\n")
-                       ROUTE("kinds", "    - uri: {prefix: /r}\n"
-                                      "      headers: {x-id: {regex: '[0-9]+'}}\n"
-                                      "      queryParams: {v: {prefix: '2'}}\n")
-                       ROUTE("post", "    - {uri: {prefix: /r}, method: {exact: POST}}\n")
-                       ROUTE("without", "    - uri: {prefix: /r}\n"
-                                        "      withoutHeaders: {x-bot: {}, x-a: {exact: b}}\n")
-                       ROUTE("fold", "    - {uri: {exact: /R}, ignoreUriCase: true}\n")
-                       ROUTE("regex", "    - {uri: {regex: '/r.*x'}, scheme: {exact: http}}\n")
-                       ROUTE("plain", "    - uri: {prefix: /r}\n")),
-                  NULL);
+    compiled_init(
+        &c,
+        DOCS(ROUTE("user", "    - uri: {prefix: /r}\n"
+                           "      headers: {End-User: {exact: jason}, x-is: {}}\n")
+                 ROUTE("kinds", "    - uri: {prefix: /r}\n"
+                                "      headers: {x-id: {regex: '[0-9]+'}}\n"
+                                "      queryParams: {v: {prefix: '2'}}\n")
+                     ROUTE("post", "    - {uri: {prefix: /r}, method: {exact: POST}}\n")
+                         ROUTE("without", "    - uri: {prefix: /r}\n"
+                                          "      withoutHeaders: {x-bot: {}, x-a: {exact: b}}\n")
+                             ROUTE("fold", "    - {uri: {exact: /R}, ignoreUriCase: true}\n") ROUTE(
+                                 "regex", "    - {uri: {regex: '/r.*x'}, scheme: {exact: http}}\n")
+                                 ROUTE("plain", "    - uri: {prefix: /r}\n")),
+        NULL);
     EXPECT_STR(text_of(&c, "user"), "/r* header:end-user=jason header:x-is");
     EXPECT_STR(text_of(&c, "kinds"), "/r* header:x-id~[0-9]+ query:v=2*");
     EXPECT_STR(text_of(&c, "post"), "/r* method=POST");
@@ -266,16 +285,20 @@ TEST(route_text_tells_rules_of_one_path_apart)
     EXPECT_STR(text_of(&c, "fold"), "/r ignoreUriCase");
     EXPECT_STR(text_of(&c, "regex"), "regex /r.*x scheme=http");
     EXPECT_STR(text_of(&c, "plain"), "/r*");
+    EXPECT_STR(label_of(&c, "user"), "/r* header:end-user= header:x-is"); // a value may be secret
+    EXPECT_STR(label_of(&c, "kinds"), "/r* header:x-id~ query:v=*");
+    EXPECT_STR(label_of(&c, "post"), "/r* method=POST");
+    EXPECT_STR(label_of(&c, "plain"), "/r*");
     compiled_fini(&c);
 }
 
 TEST(route_match_of_port_gateway_and_source)
 {
-    static const char docs[] =
-        DOCS(ROUTE("port", "    - {uri: {prefix: /a}, port: 81}\n")
-             ROUTE("mesh", "    - {uri: {prefix: /a}, gateways: [mesh]}\n")
-             ROUTE("source", "    - {uri: {prefix: /a}, sourceLabels: {app: client}}\n")
-             ROUTE("gateway", "    - {uri: {prefix: /a}, gateways: [gw, mesh], port: 80}\n"));
+    static const char docs[] = DOCS(
+        ROUTE("port", "    - {uri: {prefix: /a}, port: 81}\n")
+            ROUTE("mesh", "    - {uri: {prefix: /a}, gateways: [mesh]}\n")
+                ROUTE("source", "    - {uri: {prefix: /a}, sourceLabels: {app: client}}\n") ROUTE(
+                    "gateway", "    - {uri: {prefix: /a}, gateways: [gw, mesh], port: 80}\n"));
     struct compiled c;
     compiled_init(&c, docs, NULL);
     EXPECT_STR(get(&c, "/a"), "gateway");
@@ -433,7 +456,8 @@ TEST(route_header_value_with_percent_signs)
 {
     struct compiled c;
     compiled_init(&c,
-                  DOCS("  - headers: {request: {set: {a: '100%%', b: '%%%%x', c: '%PROTOCOL%', host: 'a%%b.com'}}}\n"
+                  DOCS("  - headers: {request: {set: {a: '100%%', b: '%%%%x', c: '%PROTOCOL%', "
+                       "host: 'a%%b.com'}}}\n"
                        "    route: [{destination: {host: one}}]\n"),
                   NULL);
     struct route_request rq = compiled_request("a.com", "/");
@@ -499,14 +523,15 @@ TEST(route_edits_of_weighted_destinations_stay_apart)
 TEST(route_redirect_codes_and_ports)
 {
     struct compiled c;
-    compiled_init(&c,
-                  DOCS("  - match: [{uri: {exact: /304}}]\n    redirect: {uri: /x, redirectCode: 304}\n"
-                       "  - match: [{uri: {exact: /308}}]\n    redirect: {uri: /x, redirectCode: 308}\n"
-                       "  - match: [{uri: {exact: /request}}]\n"
-                       "    redirect: {derivePort: FROM_REQUEST_PORT}\n"
-                       "  - match: [{uri: {exact: /protocol}}]\n"
-                       "    redirect: {derivePort: FROM_PROTOCOL_DEFAULT, scheme: https}\n"),
-                  NULL);
+    compiled_init(
+        &c,
+        DOCS("  - match: [{uri: {exact: /304}}]\n    redirect: {uri: /x, redirectCode: 304}\n"
+             "  - match: [{uri: {exact: /308}}]\n    redirect: {uri: /x, redirectCode: 308}\n"
+             "  - match: [{uri: {exact: /request}}]\n"
+             "    redirect: {derivePort: FROM_REQUEST_PORT}\n"
+             "  - match: [{uri: {exact: /protocol}}]\n"
+             "    redirect: {derivePort: FROM_PROTOCOL_DEFAULT, scheme: https}\n"),
+        NULL);
     struct route_request rq = compiled_request("a.com", "/304");
     const struct route *r = compiled_route(&c, "a.com", &rq);
     EXPECT(r && r->action == ROUTE_NO_ACTION);
@@ -525,16 +550,17 @@ TEST(route_redirect_codes_and_ports)
 TEST(route_rewrite_redirect_and_direct_response)
 {
     struct compiled c;
-    compiled_init(&c,
-                  DOCS("  - match: [{uri: {prefix: /api/}}]\n    rewrite: {uri: /, authority: b.c}\n"
-                       "    route: [{destination: {host: one}}]\n"
-                       "  - match: [{uri: {exact: /re}}]\n"
-                       "    rewrite: {uriRegexRewrite: {match: '/(.)e', rewrite: '/\\1'}}\n"
-                       "    route: [{destination: {host: one}}]\n"
-                       "  - match: [{uri: {exact: /old}}]\n    redirect: {uri: /new}\n"
-                       "  - match: [{uri: {exact: /direct}}]\n"
-                       "    directResponse: {status: 503, body: {string: sorry}}\n"),
-                  NULL);
+    compiled_init(
+        &c,
+        DOCS("  - match: [{uri: {prefix: /api/}}]\n    rewrite: {uri: /, authority: b.c}\n"
+             "    route: [{destination: {host: one}}]\n"
+             "  - match: [{uri: {exact: /re}}]\n"
+             "    rewrite: {uriRegexRewrite: {match: '/(.)e', rewrite: '/\\1'}}\n"
+             "    route: [{destination: {host: one}}]\n"
+             "  - match: [{uri: {exact: /old}}]\n    redirect: {uri: /new}\n"
+             "  - match: [{uri: {exact: /direct}}]\n"
+             "    directResponse: {status: 503, body: {string: sorry}}\n"),
+        NULL);
     char out[64];
     size_t len = 0;
     struct route_request rq = compiled_request("a.com", "/api/x?q");
@@ -559,8 +585,10 @@ TEST(route_rewrite_redirect_and_direct_response)
 TEST(route_bad_expressions_are_findings)
 {
     struct compiled c;
-    compiled_init(&c, DOCS(ROUTE("bad", "    - uri: {regex: '/(a'}\n")
-                           ROUTE("good", "    - uri: {prefix: /}\n")), NULL);
+    compiled_init(
+        &c,
+        DOCS(ROUTE("bad", "    - uri: {regex: '/(a'}\n") ROUTE("good", "    - uri: {prefix: /}\n")),
+        NULL);
     EXPECT(compiled_has_finding(&c, "missing )"));
     EXPECT_STR(get(&c, "/a"), "good");
     compiled_fini(&c);
