@@ -29,6 +29,8 @@ static bool take_retry(struct exchange *x)
             x->response_flags |= FLAG_RETRY_LIMIT;
         return false;
     }
+    if (!replayable(x))
+        return false;
     px->retries_left--;
     return true;
 }
@@ -53,7 +55,7 @@ bool proxy_should_retry_reset(struct exchange *x, enum reset_reason why)
         px->pool_retried = px->fresh = true;
         return true;
     }
-    if (!reset_wanted(&px->route->retry, why) || !replayable(x) || !take_retry(x))
+    if (!reset_wanted(&px->route->retry, why) || x->response_started || !take_retry(x))
         return false;
     proxy_note_tried(x);
     return true;
@@ -76,7 +78,7 @@ static bool status_wanted(const struct retry_policy *p, uint32_t status)
 bool proxy_should_retry_status(struct exchange *x)
 {
     struct proxy_exchange *px = proxy_of(x);
-    if (!replayable(x) || !status_wanted(&px->route->retry, x->response.status))
+    if (x->response_started || !status_wanted(&px->route->retry, x->response.status))
         return false;
     return take_retry(x);
 }
@@ -144,7 +146,7 @@ static void on_try_timeout(struct timer *t, uint64_t now_ns)
     (void)now_ns;
     worker_count(x->worker, upstream_rq_per_try_timeout);
     bool wanted = px->route->retry.on & (RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET);
-    if (wanted && replayable(x) && take_retry(x)) {
+    if (wanted && !x->response_started && take_retry(x)) {
         proxy_note_tried(x);
         proxy_release_upstream(x);
         proxy_schedule_retry(x);
