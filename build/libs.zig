@@ -19,7 +19,11 @@ pub const Libs = struct {
         c.optimize = .fast;
         const read = c;
         c.fuzz = false;
-        const boringssl = @import("boringssl.zig").build(c);
+        // The thread sanitizer has to see the counts by which threads share a context, or it takes the last one's free
+        // for a race with the others' use.
+        var counted = c;
+        if (own.sanitize == .thread) counted.sanitize = .thread;
+        const boringssl = @import("boringssl.zig").build(counted);
         return .{
             .liburing = @import("liburing.zig").build(c),
             .libyaml = @import("libyaml.zig").build(read),
