@@ -32,9 +32,14 @@ static uint32_t mask(const struct bufring *b)
     return b->count - 1;
 }
 
+static size_t stride(const struct bufring *b)
+{
+    return (size_t)b->buffer_bytes + BUFRING_TAIL;
+}
+
 static char *buffer_at(const struct bufring *b, uint16_t bid)
 {
-    return b->base + (size_t)bid * b->buffer_bytes;
+    return b->base + (size_t)bid * stride(b);
 }
 
 static void give(struct bufring *b, uint16_t bid, uint32_t ahead)
@@ -67,7 +72,7 @@ static void post_recycled(struct bufring *b)
 
 static bool allocate(struct bufring *b)
 {
-    void *base = mmap(NULL, (size_t)b->count * b->buffer_bytes, PROT_READ | PROT_WRITE,
+    void *base = mmap(NULL, (size_t)b->count * stride(b), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     b->base = base == MAP_FAILED ? NULL : base;
     b->refs = calloc(b->count, sizeof(uint16_t));
@@ -80,7 +85,7 @@ static bool allocate(struct bufring *b)
 static void release(struct bufring *b)
 {
     if (b->base)
-        munmap(b->base, (size_t)b->count * b->buffer_bytes);
+        munmap(b->base, (size_t)b->count * stride(b));
     free(b->refs);
     free(b->order);
     free(b->position);

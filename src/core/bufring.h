@@ -21,16 +21,20 @@ struct bufring_waiter {
     void (*ready)(struct bufring_waiter *w);
 };
 
+// Bytes behind each buffer that nothing is received into: for what a record adds to a receive's
+// bytes that are sealed into a borrowed buffer.
+#define BUFRING_TAIL 128u
+
 struct bufring {
     struct ring *ring;
     void *ring_mem; // kernel-visible ring of descriptors
-    char *base;     // count * buffer_bytes, one mapping
+    char *base;     // count * (buffer_bytes + BUFRING_TAIL), one mapping
     uint16_t *refs; // references held per buffer; 0 = owned by the kernel
     uint16_t group_id;
-    uint32_t count; // a power of two
-    uint32_t buffer_bytes;
-    uint32_t out;    // buffers not in the kernel's hands
-    uint32_t tail;   // entries ever given to the kernel
+    uint32_t count;        // a power of two
+    uint32_t buffer_bytes; // of one receive
+    uint32_t out;          // buffers not in the kernel's hands
+    uint32_t tail;         // entries ever given to the kernel
     uint16_t *order; // by ring position: the bid there, so that a bundle's following bids are known
     uint16_t *position; // by bid: the ring position at which it was given to the kernel last
     uint16_t *recycled; // bids in nobody's hands, a stack: those used last are in the CPU's cache
@@ -55,8 +59,8 @@ uint32_t bufring_take(struct bufring *b, uint16_t bid, uint32_t len, struct slic
 // begins in bufring_following of the last one.
 uint32_t bufring_take_some(struct bufring *b, uint16_t bid, uint32_t len, struct slice *iov,
                            uint16_t *bids, uint32_t cap, uint32_t *taken);
-// A buffer for the owner's own bytes, with one reference; NULL when all are in use. It is given
-// back like a filled one.
+// A buffer of buffer_bytes + BUFRING_TAIL for the owner's own bytes, with one reference; NULL when
+// all are in use. It is given back like a filled one.
 char *bufring_borrow(struct bufring *b, uint16_t *bid);
 void bufring_get(struct bufring *b, uint16_t bid); // one more reference
 void bufring_put(struct bufring *b, uint16_t bid); // the last one recycles the buffer

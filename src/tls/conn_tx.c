@@ -13,6 +13,7 @@
 #define MAX_SEAL_OVERHEAD 72 // of CBC with SHA-256, the largest
 
 _Static_assert(TLS_SMALL_RECORD + MAX_SEAL_OVERHEAD <= CHUNK_ROOM, "a small record fits a chunk");
+_Static_assert(MAX_SEAL_OVERHEAD <= BUFRING_TAIL, "a receive's bytes fit a buffer, sealed");
 
 struct source {
     const struct iovec *iov;
@@ -87,14 +88,15 @@ static bool seal_borrowed(struct tls_conn *c, struct source *s, size_t len, char
     return false;
 }
 
-// How much a borrowed buffer takes; 0 = none is to be used.
-static size_t large_record(const struct tls_conn *c)
+// How much of the plaintext is sealed into a borrowed buffer: a piece as it was received, so that
+// it is not copied, if that is no small one; 0 = none is to be borrowed.
+static size_t large_record(const struct tls_conn *c, const struct source *s)
 {
     const struct bufring *ring = c->wire->ring;
-    size_t overhead = SSL_max_seal_overhead(c->ssl);
-    if (!ring || ring->buffer_bytes <= TLS_SMALL_RECORD + overhead)
+    size_t here = s->iov->iov_len - s->offset;
+    if (!ring || ring->buffer_bytes <= TLS_SMALL_RECORD)
         return 0;
-    size_t n = ring->buffer_bytes - overhead;
+    size_t n = here > TLS_SMALL_RECORD && here < ring->buffer_bytes ? here : ring->buffer_bytes;
     return n < SSL3_RT_MAX_PLAIN_LENGTH ? n : SSL3_RT_MAX_PLAIN_LENGTH;
 }
 
@@ -103,7 +105,7 @@ static size_t seal_one(struct tls_conn *c, struct source *s, bool small)
 {
     uint16_t bid;
     char *out = NULL;
-    size_t large = large_record(c);
+    size_t large = large_record(c, s);
     if (!small && s->left > TLS_SMALL_RECORD && large > 0)
         out = bufring_borrow(c->wire->ring, &bid);
     size_t len = out ? large : TLS_SMALL_RECORD;
