@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from lib import documents as d
+from lib import tcp
 from lib.gateway import Gateway
 from lib.ports import ReservedPort, ReservedUdpPort
 from lib.upstream import Upstream
@@ -110,3 +111,16 @@ def proxy(plain_gateway, module_upstream):
                           fetch=plain_gateway.fetch)
     assert plain_gateway.process.poll() is None, "the gateway is gone:\n" + plain_gateway.log_text()
     module_upstream.check()
+
+
+@pytest.fixture
+def backend():
+    """backend(…) as tcp.Backend(…), ended with the test."""
+    made = []
+
+    def make(*args, **kw):
+        made.append(tcp.Backend(*args, **kw))
+        return made[-1]
+    yield make
+    for b in made:
+        b.close()

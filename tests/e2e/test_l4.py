@@ -18,19 +18,6 @@ NUMBER = 31400
 MIB = 1 << 20
 
 
-@pytest.fixture
-def backend():
-    """backend(…) as tcp.Backend(…), ended with the test."""
-    made = []
-
-    def make(*args, **kw):
-        made.append(tcp.Backend(*args, **kw))
-        return made[-1]
-    yield make
-    for b in made:
-        b.close()
-
-
 def server(number=NUMBER, hosts=("*",), protocol="TCP", tls=None):
     return (number, protocol, list(hosts), tls)
 

@@ -17,18 +17,6 @@ ALL = ["--l4-stats", "mongo,mysql,redis"]
 
 
 @pytest.fixture
-def backend():
-    made = []
-
-    def make(*args, **kw):
-        made.append(tcp.Backend(*args, **kw))
-        return made[-1]
-    yield make
-    for b in made:
-        b.close()
-
-
-@pytest.fixture
 def relay(serve):
     """relay(PROTOCOL, PORT): a gateway; its port for NUMBER is .relay."""
     def run(protocol, port, args=ALL):

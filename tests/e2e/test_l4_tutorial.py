@@ -46,18 +46,6 @@ def apply(serve, tmp_path):
     return run
 
 
-@pytest.fixture
-def backend():
-    made = []
-
-    def make(*args, **kw):
-        made.append(tcp.Backend(*args, **kw))
-        return made[-1]
-    yield make
-    for b in made:
-        b.close()
-
-
 # ---- 5-6, tcp
 
 def test_tcp_and_its_subsets(apply, backend, tmp_path):
