@@ -21,6 +21,8 @@ void proxy_replay_keep(struct exchange *x, struct slice piece); // about to be s
 void proxy_replay_drop(struct exchange *x);                     // no try follows
 void proxy_replay_rewind(struct exchange *x);                   // before the next try
 // retry.c
+// A reset would become a 5xx, so who wants those tried again means resets too, as in Envoy.
+#define RETRY_ANY_RESET (RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET)
 bool proxy_should_retry_reset(struct exchange *x, enum reset_reason why);
 bool proxy_should_retry_status(struct exchange *x);
 void proxy_schedule_retry(struct exchange *x);

@@ -13,10 +13,9 @@
 static bool by_policy(const struct proxy_exchange *px)
 {
     const struct retry_policy *p = &px->route->retry;
-    const uint32_t on = RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET | RETRY_RETRIABLE_4XX;
     if (px->retries_left == 0)
         return false;
-    return (p->on & on) || p->status_count > 0 ||
+    return (p->on & (RETRY_ANY_RESET | RETRY_RETRIABLE_4XX)) || p->status_count > 0 ||
            ((p->on & RETRY_RESET_BEFORE_REQUEST) && px->head_turn == worker_turns(&px->pw->worker));
 }
 

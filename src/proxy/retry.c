@@ -35,13 +35,12 @@ static bool take_retry(struct exchange *x)
     return true;
 }
 
-// A reset would become a 5xx, so who wants those tried again means resets too, as in Envoy; a limit
-// of ours that was hit is never tried again.
+// A limit of ours that was hit is never tried again.
 static bool reset_wanted(const struct retry_policy *p, enum reset_reason why)
 {
     if (why == RESET_OVERFLOW || why == RESET_LOCAL)
         return false;
-    if (p->on & (RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET))
+    if (p->on & RETRY_ANY_RESET)
         return true;
     bool connect = why == RESET_CONNECT || why == RESET_CONNECT_TIMEOUT;
     return (connect && (p->on & RETRY_CONNECT_FAILURE)) ||
@@ -145,7 +144,7 @@ static void on_try_timeout(struct timer *t, uint64_t now_ns)
     struct exchange *x = exchange_of(px);
     (void)now_ns;
     worker_count(x->worker, upstream_rq_per_try_timeout);
-    bool wanted = px->route->retry.on & (RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET);
+    bool wanted = px->route->retry.on & RETRY_ANY_RESET;
     if (wanted && !x->response_started && take_retry(x)) {
         proxy_note_tried(x);
         proxy_release_upstream(x);
