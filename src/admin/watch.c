@@ -205,13 +205,18 @@ static void lay(struct watch *w)
 
 // ---- what the kernel reports
 
+static bool path_of(const struct interest *i, const struct inotify_event *e, char path[PATH_MAX])
+{
+    int n = snprintf(path, PATH_MAX, "%s/%s", i->path, e->name);
+    return n >= 0 && n < PATH_MAX;
+}
+
 // A plain file that was just created will be written and closed: only then is it whole.
 static bool created_whole(const struct interest *i, const struct inotify_event *e)
 {
     char path[PATH_MAX];
     struct stat st;
-    int n = snprintf(path, sizeof(path), "%s/%s", i->path, e->name);
-    if (n < 0 || (size_t)n >= sizeof(path) || lstat(path, &st) != 0)
+    if (!path_of(i, e, path) || lstat(path, &st) != 0)
         return true;
     return !S_ISREG(st.st_mode) || st.st_nlink > 1;
 }
@@ -266,10 +271,8 @@ static bool is_empty(const struct watch *w, const struct inotify_event *e)
     char path[PATH_MAX];
     struct stat st;
     for (uint32_t i = 0; e->len > 0 && i < w->interest_count; i++) {
-        int n = w->interests[i].wd != e->wd
-                    ? -1
-                    : snprintf(path, sizeof(path), "%s/%s", w->interests[i].path, e->name);
-        if (n >= 0 && (size_t)n < sizeof(path) && stat(path, &st) == 0)
+        const struct interest *at = &w->interests[i];
+        if (at->wd == e->wd && path_of(at, e, path) && stat(path, &st) == 0)
             return st.st_size == 0;
     }
     return false;
