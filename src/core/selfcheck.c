@@ -4,9 +4,9 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "core/ring.h"
+#include "core/udp.h"
 #include <errno.h>
 #include <netinet/tcp.h>
-#include <netinet/udp.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -15,12 +15,6 @@
 
 #ifndef TCP_ULP
 #define TCP_ULP 31
-#endif
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
 #endif
 
 __attribute__((format(printf, 4, 5))) static void

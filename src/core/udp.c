@@ -9,14 +9,6 @@
 #include "core/check.h"
 #include "core/ring.h"
 #include <errno.h>
-#include <netinet/udp.h>
-
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
 
 #define SOCKET_BUFFER_BYTES (4 << 20) // the kernel gives what net.core.rmem_max allows
 #define NAME_BYTES 32                 // a sockaddr_in6, rounded up

@@ -11,6 +11,15 @@
 #include "core/bufring.h"
 #include "core/op.h"
 #include "core/worker.h"
+#include <netinet/udp.h>
+
+// Where the C library is older than they are.
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 struct udp;
 
